@@ -1,0 +1,60 @@
+"""``napari-digseg``: one parser, one module for each command, one place that turns errors into codes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from digseg._version import __version__
+from digseg.errors import DigsegError
+
+#: Modules of this package, in the order of ``--help``.
+COMMANDS = ("segment", "info", "models", "demo")
+
+EPILOG = """\
+exit codes: 0 done; 2 usage; 3 input unreadable; 4 does not fit (memory, disk);
+5 some tiles or files failed; 6 refused to resume; 130 cancelled
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole parser; imports no heavy package."""
+    parser = argparse.ArgumentParser(
+        prog="napari-digseg",
+        description="Type a phrase, get a mask: text-prompted segmentation of rasters and volumes.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"napari-digseg {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        importlib.import_module(f"digseg.cli.{name}").register(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code (see `EPILOG`)."""
+    args = build_parser().parse_args(argv)
+    try:
+        code = args.run(args)
+    except DigsegError as error:
+        _say(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say("Cancelled.")
+        return 130
+    except BrokenPipeError:
+        # The reader of our standard output went away (`| head`): nothing is left to say to it.
+        sys.stderr.close()
+        return 0
+    return int(code)
+
+
+def _say(message: str) -> None:
+    print(f"napari-digseg: {' '.join(message.split())}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

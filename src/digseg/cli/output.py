@@ -1,0 +1,123 @@
+"""What commands print: people's messages on standard error, one JSON object on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from digseg.events import Event, Notice, RunPlanned, StageAdvanced, StageStarted, TileFailed
+from digseg.settings import format_size
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def print_json(obj: Any) -> None:
+    """Print one JSON object on standard output; NaN and infinity become null."""
+    json.dump(_finite(obj), sys.stdout, indent=2, allow_nan=False, default=_plain)
+    sys.stdout.write("\n")
+
+
+def console() -> Console:
+    """A console on standard error."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+class ProgressListener:
+    """Draw the stages of a run as progress bars on standard error.
+
+    A `digseg.events.Callback` and a context manager; ``quiet`` keeps notices and failures only.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self._console = console()
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=quiet,
+        )
+        self._task: Any = None
+
+    def __enter__(self) -> ProgressListener:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StageStarted):
+            if self._task is not None:
+                self._finish()
+            self._task = self._progress.add_task(event.stage, total=event.total)
+        elif isinstance(event, StageAdvanced) and self._task is not None:
+            self._progress.advance(self._task, event.count)
+        elif isinstance(event, RunPlanned):
+            memory = format_size(event.memory_bytes)
+            disk = format_size(event.disk_bytes)
+            self._say(f"{event.tiles} tiles in {event.blocks} blocks, {memory} memory, {disk} disk")
+        elif isinstance(event, Notice):
+            self._say(event.message)
+        elif isinstance(event, TileFailed):
+            top, bottom, left, right = event.window
+            where = f"rows {top}-{bottom}, columns {left}-{right}"
+            self._say(f"tile failed ({where}): {event.reason}")
+
+    def close_stage(self) -> None:
+        """Mark the current stage as complete."""
+        if self._task is not None:
+            self._finish()
+            self._task = None
+
+    def _finish(self) -> None:
+        task = self._progress.tasks[self._progress.task_ids.index(self._task)]
+        total = task.total if task.total is not None else 1
+        self._progress.update(self._task, total=total, completed=total)
+
+    def _say(self, message: str) -> None:
+        self._console.print(message, highlight=False, markup=False)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "item"):  # NumPy scalars
+        return value.item()
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _finite(value.tolist())
+    return value
