@@ -1,4 +1,4 @@
-"""``napari-digseg``: one parser, one module for each command, one place that turns errors into codes."""
+"""``napari-digseg``: a module for each command, and one place that turns errors into exit codes."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Where readers, engine and model meet: a job in, files and a result out."""

@@ -1,0 +1,183 @@
+"""A run as a value: input, prompts, settings and outputs. Its recipe reproduces it bit for bit."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from digseg._version import __version__
+from digseg.errors import CorruptInputError, InputNotFoundError, UnsupportedInputError
+from digseg.prompts import Prompt, PromptSet
+from digseg.settings import SegmentSettings
+
+#: Version of the recipe's layout; a reader refuses what it does not know.
+RECIPE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Files that a run writes; `None` for those not wanted.
+
+    Parameters
+    ----------
+    labels
+        The mask: GeoTIFF, NIfTI, OME-Zarr ... by its suffix.
+    probabilities
+        Folder of the probability store, kept for new thresholds and prompts.
+    vector
+        Polygons: ``.gpkg``, ``.geojson`` or ``.parquet``.
+    stats
+        Table of areas or volumes, ``.csv``.
+    """
+
+    labels: Path | None = None
+    probabilities: Path | None = None
+    vector: Path | None = None
+    stats: Path | None = None
+
+    def __iter__(self) -> Any:
+        """The paths that are wanted."""
+        return (path for item in fields(self) if (path := getattr(self, item.name)) is not None)
+
+    @property
+    def main(self) -> Path | None:
+        """The output that names the run: its sidecars stand beside it."""
+        return next(iter(self), None)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that decides a run.
+
+    Parameters
+    ----------
+    input
+        Path or URL.
+    prompts, settings, outputs
+        What to find, how, and where it goes.
+    series
+        Which series of a DICOM folder that holds several.
+    resume
+        Go on with the unfinished run that lies beside the outputs.
+    overwrite
+        Replace outputs that exist.
+    """
+
+    input: str
+    prompts: PromptSet
+    settings: SegmentSettings = field(default_factory=SegmentSettings)
+    outputs: Outputs = field(default_factory=Outputs)
+    series: str | None = None
+    resume: bool = False
+    overwrite: bool = False
+
+    def recipe(self, **found: Any) -> dict[str, Any]:
+        """JSON-ready recipe; ``found`` adds what the run learned (model identity, stretch ...)."""
+        return {
+            "recipe": RECIPE_VERSION,
+            "program": f"napari-digseg {__version__}",
+            "input": self.input,
+            "series": self.series,
+            "prompts": self.prompts.to_list(),
+            "settings": self.settings.to_dict(),
+            "outputs": {
+                item.name: str(path)
+                for item in fields(self.outputs)
+                if (path := getattr(self.outputs, item.name)) is not None
+            },
+            "command": self.command_line(),
+            **found,
+        }
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any], **changes: Any) -> Job:
+        """The job of a recipe.
+
+        Raises
+        ------
+        CorruptInputError
+            The recipe lacks a part or is of another version.
+        """
+        version = recipe.get("recipe")
+        if version != RECIPE_VERSION:
+            raise CorruptInputError(
+                f"The recipe has version {version!r}, this program reads {RECIPE_VERSION}: "
+                "run it with the program version that it names."
+            )
+        try:
+            values: dict[str, Any] = {
+                "input": str(recipe["input"]),
+                "prompts": PromptSet.from_list(recipe["prompts"]),
+                "settings": SegmentSettings.from_dict(recipe["settings"]),
+                "outputs": Outputs(**{k: Path(v) for k, v in recipe.get("outputs", {}).items()}),
+                "series": recipe.get("series"),
+            }
+        except (KeyError, TypeError) as error:
+            raise CorruptInputError(f"The recipe is incomplete: {error} is missing.") from error
+        return cls(**{**values, **changes})
+
+    def command_line(self) -> str:
+        """The command that does the same run."""
+        words = ["napari-digseg", "segment", self.input]
+        for prompt in self.prompts:
+            words += ["-n" if prompt.negative else "-p", _prompt_text(prompt)]
+        if self.outputs.labels is not None:
+            words += ["-o", str(self.outputs.labels)]
+        for name in ("probabilities", "vector", "stats"):
+            path = getattr(self.outputs, name)
+            if path is not None:
+                words += [f"--{name}", str(path)]
+        if self.series is not None:
+            words += ["--series", self.series]
+        return shlex.join(words + _setting_words(self.settings))
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Read a recipe sidecar.
+
+    Raises
+    ------
+    InputNotFoundError, UnsupportedInputError
+        There is no such file, or it is no recipe.
+    """
+    try:
+        recipe = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise InputNotFoundError(f"There is no recipe at {path}.") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UnsupportedInputError(f"{path} is no recipe: {error}.") from error
+    if not isinstance(recipe, dict) or "recipe" not in recipe:
+        raise UnsupportedInputError(f"{path} is no recipe of napari-digseg.")
+    return recipe
+
+
+def _prompt_text(prompt: Prompt) -> str:
+    return f"{prompt.name}={','.join(prompt.synonyms)}" if prompt.synonyms else prompt.name
+
+
+def _setting_words(settings: SegmentSettings) -> list[str]:
+    """Flags for what differs from the defaults."""
+    default = SegmentSettings()
+    words: list[str] = []
+    for item in fields(settings):
+        value = getattr(settings, item.name)
+        if value == getattr(default, item.name):
+            continue
+        flag = "--" + item.name.replace("_", "-")
+        if item.name == "thresholds":
+            for name, threshold in sorted(value.items()):
+                words += ["--threshold", f"{name}={threshold}"]
+        elif item.name == "context":
+            words.append("--no-context")
+        elif isinstance(value, bool):
+            words.append(flag)
+        elif isinstance(value, tuple):
+            # One word: a window's lower bound begins with a minus sign.
+            words.append(f"{flag}={','.join(f'{part:g}' for part in value)}")
+        else:
+            words += [flag, str(value)]
+    return words
