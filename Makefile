@@ -1,0 +1,41 @@
+# Each target sets up what it needs in .venv by itself; `make demo` and `make test` run on a bare
+# machine with Python 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# One thread that waits passively: forwards of a tiny model slow down by spinning otherwise.
+TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1
+
+.PHONY: demo test lint format bench setup display clean
+
+demo: $(BIN)/python
+	$(BIN)/python tools/setup_env.py
+	$(BIN)/napari-digseg demo --output demo-output --overwrite
+
+test: setup display
+	$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+setup: $(BIN)/python
+	$(BIN)/python tools/setup_env.py dev
+
+display:
+	sh tools/setup_display.sh
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf $(VENV) build dist demo-output

@@ -1,0 +1,152 @@
+"""Arrays in memory, and `xarray.DataArray`, as rasters and volumes; and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from digseg.errors import UsageError
+from digseg.grid import Grid
+from digseg.raster import Mask, Raster, Volume
+from digseg.types import LabelArray
+
+if TYPE_CHECKING:
+    import xarray
+
+# More planes than this on the first axis are slices of a volume rather than bands.
+_MOST_BANDS = 16
+_BAND_DIMS = ("band", "bands", "channel", "c")
+_ROW_DIMS = ("y", "lat", "latitude", "northing", "row")
+_COLUMN_DIMS = ("x", "lon", "longitude", "easting", "column")
+_SLICE_DIMS = ("z", "slice", "depth")
+
+
+def to_image(
+    image: Any, *, kind: Literal["auto", "raster", "volume"] = "auto", grid: Grid | None = None
+) -> Raster | Volume:
+    """A raster or volume from a value, an array or a `DataArray`.
+
+    Raises
+    ------
+    UsageError
+        The array has no axes that make sense.
+    """
+    if isinstance(image, (Raster, Volume)):
+        return image
+    if _is_dataarray(image):
+        return _from_xarray(image, grid)
+    if not hasattr(image, "shape") or not hasattr(image, "dtype"):
+        raise UsageError(
+            f"A {type(image).__name__} can't be segmented: "
+            "give a path, an array or an xarray.DataArray."
+        )
+    if np.dtype(image.dtype).kind not in "uifb":
+        raise UsageError(f"Pixels of type {image.dtype} can't be segmented: give real numbers.")
+    shape = tuple(image.shape)
+    if kind == "volume" or (kind == "auto" and _looks_like_volume(shape)):
+        if len(shape) != 3:
+            raise UsageError(f"A volume is [z, y, x], not an array of shape {shape}.")
+        return Volume(image, grid or Grid.of(shape, space="patient", unit="millimetre"))
+    if len(shape) == 2:
+        image = image[None]
+    elif len(shape) == 3 and shape[-1] in (3, 4) and shape[0] > _MOST_BANDS:
+        image = image.transpose(2, 0, 1)
+    elif len(shape) != 3:
+        raise UsageError(f"A raster is [y, x] or [band, y, x], not an array of shape {shape}.")
+    rows, columns = image.shape[1:]
+    return Raster(image, grid or Grid.of((rows, columns)))
+
+
+def mask_to_xarray(mask: Mask, labels: LabelArray) -> xarray.DataArray:
+    """Labels with coordinates of pixel centres; names and CRS stand in the attributes."""
+    import xarray
+
+    coordinates: dict[str, Any] = {}
+    if mask.grid.ndim == 2:
+        a, b, c, d, e, f = mask.grid.transform
+        if b == 0 and d == 0:
+            rows, columns = mask.grid.shape
+            coordinates = {
+                "y": f + e * (np.arange(rows) + 0.5),
+                "x": c + a * (np.arange(columns) + 0.5),
+            }
+    attributes: dict[str, Any] = {"flag_values": [], "flag_meanings": ""}
+    attributes["flag_values"] = [entry.id for entry in mask.classes.entries]
+    meanings = [entry.name.replace(" ", "_") for entry in mask.classes.entries]
+    attributes["flag_meanings"] = " ".join(meanings)  # CF conventions, section 3.5
+    if mask.grid.crs is not None:
+        attributes["crs"] = mask.grid.crs
+    return xarray.DataArray(
+        labels, coords=coordinates, dims=mask.grid.axes, name="labels", attrs=attributes
+    )
+
+
+def _is_dataarray(image: Any) -> bool:
+    return type(image).__module__.startswith("xarray") and type(image).__name__ == "DataArray"
+
+
+def _looks_like_volume(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and shape[0] > _MOST_BANDS and shape[-1] not in (3, 4)
+
+
+def _from_xarray(array: xarray.DataArray, grid: Grid | None) -> Raster | Volume:
+    """Read axes by name; the affine comes from evenly spaced coordinates, the CRS from the usual
+    ``spatial_ref`` coordinate or a ``crs`` attribute."""
+    by_role: dict[str, str] = {}
+    for role, names in (
+        ("band", _BAND_DIMS),
+        ("z", _SLICE_DIMS),
+        ("y", _ROW_DIMS),
+        ("x", _COLUMN_DIMS),
+    ):
+        match = [str(dim) for dim in array.dims if str(dim).lower() in names]
+        if match:
+            by_role[role] = match[0]
+    rest = [str(dim) for dim in array.dims if str(dim) not in by_role.values()]
+    if rest or "y" not in by_role or "x" not in by_role:
+        raise UsageError(
+            f"The DataArray's dimensions {tuple(array.dims)} are not understood: "
+            "name them band, y, x (a raster) or z, y, x (a volume)."
+        )
+    if "z" in by_role:
+        ordered = array.transpose(by_role["z"], by_role["y"], by_role["x"])
+        shape = tuple(int(side) for side in ordered.shape)
+        return Volume(ordered.data, grid or Grid.of(shape, space="patient", unit="millimetre"))
+    ordered = (
+        array.transpose(by_role["y"], by_role["x"])
+        if "band" not in by_role
+        else (array.transpose(by_role["band"], by_role["y"], by_role["x"]))
+    )
+    data = ordered.data if ordered.ndim == 3 else ordered.data[None]
+    rows, columns = int(data.shape[1]), int(data.shape[2])
+    if grid is None:
+        grid = _grid_of(array, by_role, (rows, columns))
+    names = ()
+    if "band" in by_role and by_role["band"] in array.coords:
+        names = tuple(str(value) for value in array.coords[by_role["band"]].values)
+    nodata = array.attrs.get("_FillValue", array.attrs.get("nodata"))
+    return Raster(data, grid, None if nodata is None else float(nodata), band_names=names)
+
+
+def _grid_of(array: xarray.DataArray, by_role: dict[str, str], shape: tuple[int, int]) -> Grid:
+    crs = array.attrs.get("crs")
+    if "spatial_ref" in array.coords:
+        attributes = array.coords["spatial_ref"].attrs
+        crs = attributes.get("crs_wkt") or attributes.get("spatial_ref") or crs
+    if by_role["y"] not in array.coords or by_role["x"] not in array.coords:
+        return Grid.of(shape)
+    step_y, first_y = _even(array.coords[by_role["y"]].values, by_role["y"])
+    step_x, first_x = _even(array.coords[by_role["x"]].values, by_role["x"])
+    transform = (step_x, 0.0, first_x - step_x / 2, 0.0, step_y, first_y - step_y / 2)
+    return Grid.from_transform(shape, transform, crs=None if crs is None else str(crs))
+
+
+def _even(values: Any, name: str) -> tuple[float, float]:
+    centres = np.asarray(values, dtype=np.float64)
+    if centres.size < 2:
+        return 1.0, float(centres[0])
+    step = (centres[-1] - centres[0]) / (centres.size - 1)
+    if step == 0 or not np.allclose(np.diff(centres), step, rtol=1e-3):
+        raise UsageError(f"The coordinate {name!r} is not evenly spaced: resample the array first.")
+    return float(step), float(centres[0])
