@@ -1,0 +1,83 @@
+"""Settings: round trips, sizes, windows and refusals."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from digseg.errors import UsageError
+from digseg.settings import CT_WINDOWS, SegmentSettings, format_size, parse_size, parse_window
+
+
+def test_json_round_trip() -> None:
+    settings = SegmentSettings(
+        bands=(4, 3, 2), window=(-160.0, 240.0), thresholds={"water": 0.4}, memory=2**32
+    )
+    assert SegmentSettings.from_dict(json.loads(settings.to_json())) == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("4GiB", 4 * 2**30),
+        ("500MB", 500_000_000),
+        ("1048576", 2**20),
+        ("1.5 KiB", 1536),
+        ("2G", 2 * 10**9),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GiB", "-4GiB", "4 elephants", "0"])
+def test_no_sizes(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_size(text)
+
+
+def test_sizes_read_well() -> None:
+    assert [format_size(size) for size in (12, 2048, 3 * 2**30)] == ["12 B", "2.0 KiB", "3.0 GiB"]
+
+
+def test_windows() -> None:
+    assert parse_window("Soft tissue") == CT_WINDOWS["soft-tissue"]
+    assert parse_window("-100,300") == (-100.0, 300.0)
+    for text in ("sand", "1,2,3", "5,5", "9,1"):
+        with pytest.raises(UsageError):
+            parse_window(text)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"tile": 16},
+        {"overlap": -1},
+        {"tile": 128, "overlap": 65},
+        {"threshold": 1.5},
+        {"thresholds": {"a": -0.1}},
+        {"steps": 0},
+        {"ensemble": 0},
+        {"bands": (0, 1, 2)},
+        {"bands": (1, 2)},
+        {"window": (5.0, 5.0)},
+        {"percentiles": (98.0, 2.0)},
+        {"device": "toaster"},
+        {"planes": "zz"},
+        {"minimum_ml": -1.0},
+        {"time": -1},
+        {"workers": -1},
+        {"batch": -1},
+    ],
+)
+def test_values_out_of_range_are_refused(values: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        SegmentSettings(**values)  # type: ignore[arg-type]
+
+
+def test_unknown_settings_are_refused() -> None:
+    with pytest.raises(UsageError, match="colour"):
+        SegmentSettings.from_dict({"colour": "red"})
+    with pytest.raises(UsageError, match="colour"):
+        SegmentSettings().with_(colour="red")
