@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from digseg._version import __version__
-from digseg.errors import CorruptInputError, InputNotFoundError, UnsupportedInputError
+from digseg.errors import CorruptInputError, InputNotFoundError, UnsupportedInputError, UsageError
 from digseg.prompts import Prompt, PromptSet
 from digseg.settings import SegmentSettings
 
 #: Version of the recipe's layout; a reader refuses what it does not know.
 RECIPE_VERSION = 1
+
+#: Half-open bounds of each axis in array order: ``((row, row), (column, column))``, or three pairs.
+Region = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Job:
         What to find, how, and where it goes.
     series
         Which series of a DICOM folder that holds several.
+    region
+        Part of the input to segment; the output covers that part alone. `None` takes it all.
     resume
         Go on with the unfinished run that lies beside the outputs.
     overwrite
@@ -72,6 +77,7 @@ class Job:
     settings: SegmentSettings = field(default_factory=SegmentSettings)
     outputs: Outputs = field(default_factory=Outputs)
     series: str | None = None
+    region: Region | None = None
     resume: bool = False
     overwrite: bool = False
 
@@ -82,6 +88,7 @@ class Job:
             "program": f"napari-digseg {__version__}",
             "input": self.input,
             "series": self.series,
+            "region": None if self.region is None else [list(pair) for pair in self.region],
             "prompts": self.prompts.to_list(),
             "settings": self.settings.to_dict(),
             "outputs": {
@@ -115,6 +122,7 @@ class Job:
                 "settings": SegmentSettings.from_dict(recipe["settings"]),
                 "outputs": Outputs(**{k: Path(v) for k, v in recipe.get("outputs", {}).items()}),
                 "series": recipe.get("series"),
+                "region": _region(recipe.get("region")),
             }
         except (KeyError, TypeError) as error:
             raise CorruptInputError(f"The recipe is incomplete: {error} is missing.") from error
@@ -133,6 +141,8 @@ class Job:
                 words += [f"--{name}", str(path)]
         if self.series is not None:
             words += ["--series", self.series]
+        if self.region is not None:
+            words += ["--region", ",".join(f"{start}:{stop}" for start, stop in self.region)]
         return shlex.join(words + _setting_words(self.settings))
 
 
@@ -153,6 +163,33 @@ def read_recipe(path: Path) -> dict[str, Any]:
     if not isinstance(recipe, dict) or "recipe" not in recipe:
         raise UnsupportedInputError(f"{path} is no recipe of napari-digseg.")
     return recipe
+
+
+def parse_region(text: str) -> Region:
+    """Bounds from ``"0:100,20:80"``: rows and columns, or slices, rows and columns.
+
+    Raises
+    ------
+    UsageError
+        The text is no region, or an axis is empty.
+    """
+    try:
+        pairs = [part.split(":") for part in text.split(",")]
+        region = tuple((int(start), int(stop)) for start, stop in pairs)
+    except ValueError:
+        region = ()
+    if len(region) not in (2, 3) or any(not 0 <= start < stop for start, stop in region):
+        raise UsageError(
+            f"{text!r} is no region: write first:last of each axis, "
+            "such as 0:512,256:768 for rows and columns."
+        )
+    return region
+
+
+def _region(values: Any) -> Region | None:
+    if values is None:
+        return None
+    return tuple((int(start), int(stop)) for start, stop in values)
 
 
 def _prompt_text(prompt: Prompt) -> str:

@@ -1,0 +1,52 @@
+"""A part of an image as an image of its own, still lazy, still in its place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from digseg.errors import UsageError
+from digseg.lazy import Bounds, WindowArray, box
+from digseg.raster import Raster, Volume
+from digseg.types import AnyArray, LazyArray
+
+#: Key of ``meta`` under which a cropped image keeps the whole one: pixel values are stretched by
+#: what the whole data set holds, so that a part looks the same as it does in the whole.
+WHOLE = "whole"
+
+
+def crop(image: Raster | Volume, region: Bounds) -> Raster | Volume:
+    """The part of ``image`` inside ``region`` (half-open bounds of each axis, array order).
+
+    Raises
+    ------
+    UsageError
+        The region has another number of axes than the image, or reaches outside.
+    """
+    shape = image.shape
+    if len(region) != len(shape):
+        raise UsageError(f"The region has {len(region)} axes, the image has {len(shape)}.")
+    for (start, stop), side in zip(region, shape, strict=True):
+        if not 0 <= start < stop <= side:
+            raise UsageError(f"The region {start}:{stop} reaches outside an axis of {side} pixels.")
+    starts = tuple(start for start, _ in region)
+    sides = tuple(stop - start for start, stop in region)
+    grid = image.grid.crop(starts, sides)
+    meta = {**image.meta, WHOLE: image}
+    if isinstance(image, Volume):
+        return replace(image, data=_part(image.data, starts, sides), grid=grid, meta=meta)
+    data = _part(image.data, (0, *starts), (image.bands, *sides))
+    valid = None if image.valid is None else _part(image.valid, starts, sides)
+    return replace(image, data=data, grid=grid, valid=valid, levels=(), meta=meta)
+
+
+def _part(data: LazyArray, starts: tuple[int, ...], sides: tuple[int, ...]) -> WindowArray:
+    def read(bounds: Bounds) -> AnyArray:
+        return box(
+            data,
+            tuple(
+                (start + low, start + high)
+                for start, (low, high) in zip(starts, bounds, strict=True)
+            ),
+        )
+
+    return WindowArray(sides, data.dtype, read)
