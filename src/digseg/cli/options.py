@@ -9,7 +9,7 @@ from typing import Any
 
 from digseg.errors import UsageError
 from digseg.prompts import PromptSet
-from digseg.run.job import Outputs
+from digseg.run.job import Outputs, Region, parse_region
 from digseg.settings import CT_WINDOWS, SegmentSettings, parse_size, parse_window
 
 _DEFAULT = SegmentSettings()
@@ -66,6 +66,14 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         default=None,
         metavar="NAME|LOW,HIGH",
         help=f"CT window in HU: {', '.join(CT_WINDOWS)}, or two numbers",
+    )
+
+    pixels.add_argument(
+        "--region",
+        type=_region,
+        default=None,
+        metavar="A:B,C:D",
+        help="segment a part: rows and columns (slices first for a volume), from 0",
     )
 
     labels = parser.add_argument_group("labels")
@@ -179,6 +187,13 @@ def check_threshold_names(thresholds: dict[str, float], prompts: PromptSet) -> N
         if name not in prompts.names:
             known = ", ".join(prompts.names)
             raise UsageError(f"The threshold names {name!r}, but the prompts are: {known}.")
+
+
+def _region(text: str) -> Region:
+    try:
+        return parse_region(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _numbers(text: str, kind: type[int] | type[float], what: str) -> tuple[Any, ...]:

@@ -54,6 +54,7 @@ def job_of(args: argparse.Namespace) -> Job:
         settings,
         outputs,
         series=args.series,
+        region=args.region,
         resume=args.resume,
         overwrite=args.overwrite,
     )
