@@ -53,8 +53,11 @@ class WindowArray:
             after.append(rest)
         if any(stop <= start for start, stop in bounds):
             shape = tuple(max(0, stop - start) for start, stop in bounds)
-            return np.empty(shape, self.dtype)[tuple(after)]
-        return self._read(tuple(bounds))[tuple(after)]
+            found: AnyArray = np.empty(shape, self.dtype)
+        else:
+            found = self._read(tuple(bounds))
+        result: AnyArray = found[tuple(after)]
+        return result
 
 
 def box(data: LazyArray, bounds: Bounds) -> AnyArray:

@@ -78,6 +78,19 @@ def stretch_of(
     return Stretch(tuple(low), tuple(high))
 
 
+def looks_like_hounsfield(samples: AnyArray) -> bool:
+    """Whether voxels ``[n]`` of an unnamed modality are a CT's Hounsfield units.
+
+    Air is -1000 (scanners pad with -1024 to -3072) and hardly anything lies above 2000; an MR has
+    no such negatives, and an MR phase image reaches as far up as down.
+    """
+    values = samples[np.isfinite(samples)] if samples.dtype.kind == "f" else samples
+    if not values.size:
+        return False
+    low, high = float(values.min()), float(np.percentile(values, 99))
+    return -3100 <= low <= -500 and 0 < high < 0.8 * max(2000.0, -low) and high < 2000
+
+
 def sample_windows(shape: tuple[int, int], count: int = 16, side: int = 256) -> Iterator[Window]:
     """A fixed lattice of about ``count`` square windows over a plane, the same on every run."""
     rows, columns = shape

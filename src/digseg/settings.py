@@ -113,6 +113,9 @@ class SegmentSettings:
         Slice axis of a volume, or ``"zyx"`` to fuse all three.
     time
         Time point of a 4-D volume, from 0.
+    spacing
+        Millimetres of a pixel that the model sees in a volume's planes; 0 takes the file's own,
+        `None` makes them square where they are not.
     propagate
         Start each slice from its neighbour's result.
     context
@@ -144,6 +147,7 @@ class SegmentSettings:
     percentiles: tuple[float, float] = (2.0, 98.0)
     planes: Planes = "z"
     time: int = 0
+    spacing: float | None = None
     propagate: bool = False
     context: bool = True
     largest: bool = False
@@ -202,6 +206,7 @@ def _check(settings: SegmentSettings) -> None:
         f"At least one step is needed, not {s.steps}.": not 1 <= s.steps <= 1000,
         f"At least one ensemble member is needed, not {s.ensemble}.": s.ensemble < 1,
         f"The time point can't be {s.time}: count from 0.": s.time < 0,
+        f"The spacing can't be {s.spacing} mm.": s.spacing is not None and not s.spacing >= 0,
         f"The minimum volume can't be {s.minimum_ml} ml.": s.minimum_ml < 0,
         f"{s.device!r} is no device: use auto, cpu, cuda or mps.": s.device
         not in ("auto", "cpu", "cuda", "mps"),

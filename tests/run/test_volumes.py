@@ -1,0 +1,282 @@
+"""Planes of volumes in every orientation, and the way back to the file's own voxels."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from digseg.grid import Grid
+from digseg.lazy import WindowArray, box
+from digseg.normalize import looks_like_hounsfield
+from digseg.orientation import Turn, canonical, planes_across
+from digseg.raster import Volume
+from digseg.resample import Rescale, rescale
+from digseg.run.volumes import plane_geometry, volume_source, volume_stretch
+from digseg.settings import CT_WINDOWS, SegmentSettings
+from digseg.types import AnyArray
+
+
+def all_turns() -> Iterator[Turn]:
+    """The 48 ways in which a file can store the same body."""
+    for order in itertools.permutations(range(3)):
+        for flips in itertools.product((False, True), repeat=3):
+            yield Turn(order, flips)
+
+
+def body(shape: tuple[int, int, int], spacing: tuple[float, float, float] = (3, 2, 2)) -> Volume:
+    """An LPS volume whose every voxel tells its place."""
+    data = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    affine = np.diag([-spacing[2], -spacing[1], spacing[0], 1.0])
+    affine[:3, 3] = (11.0, -7.0, 5.0)
+    return Volume(data, Grid.of(shape, affine, space="patient", unit="millimetre"))
+
+
+def turned(volume: Volume, turn: Turn) -> Volume:
+    return Volume(
+        turn.apply(np.asarray(volume.data[:, :, :])), turn.grid(volume.grid), volume.modality
+    )
+
+
+@pytest.mark.parametrize("turn", list(all_turns()), ids=str)
+def test_every_orientation_gives_the_same_planes(turn: Turn) -> None:
+    upright = body((4, 5, 6))
+    other = turned(upright, turn)
+    for axis in ("z", "y", "x"):
+        chosen = SegmentSettings(planes=axis, spacing=0.0)
+        one, two = volume_source(upright, chosen), volume_source(other, chosen)
+        assert one.shape == two.shape
+        np.testing.assert_allclose(one.geometry.plane_grid.matrix, two.geometry.plane_grid.matrix)
+        window = (0, one.shape[1], 0, one.shape[2])
+        for plane in range(one.shape[0]):
+            np.testing.assert_array_equal(one.read(plane, window)[0], two.read(plane, window)[0])
+
+
+@given(
+    st.permutations(range(3)),
+    st.tuples(*[st.booleans()] * 3),
+    st.sampled_from("zyx"),
+    st.floats(-0.5, 0.5),
+)
+def test_there_and_back_is_the_file_to_the_bit(
+    order: list[int], flips: tuple[bool, bool, bool], axis: str, tilt: float
+) -> None:
+    data = np.arange(2 * 4 * 5 * 6).reshape(2, 4, 5, 6)
+    turn = Turn(tuple(order), flips)  # type: ignore[arg-type]
+    rotation = np.eye(4)
+    rotation[:2, :2] = [[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]]
+    grid = turn.grid(Grid.of((4, 5, 6), rotation, space="patient"))
+    geometry = plane_geometry(grid, SegmentSettings(planes=axis, spacing=0.0))  # type: ignore[arg-type]
+    planes = geometry.turn.lazy(turn.apply(data))
+    back = geometry.to_file(planes)
+    np.testing.assert_array_equal(back[...], turn.apply(data))
+    np.testing.assert_array_equal(back[1, 1:3, ::-1, 2], turn.apply(data)[1, 1:3, ::-1, 2])
+
+
+def test_canonical_agrees_with_nibabel() -> None:
+    for turn in all_turns():
+        grid = turn.grid(body((4, 5, 6)).grid)
+        straight = canonical(grid).grid(grid)
+        assert nib.aff2axcodes(straight.matrix) == ("L", "P", "S")
+        assert straight.world([3, 4, 5]) == pytest.approx(body((4, 5, 6)).grid.world([3, 4, 5]))
+
+
+def test_a_stack_without_a_patient_stays_as_it_is() -> None:
+    grid = Grid.of((4, 5, 6))
+    assert canonical(grid) == Turn()
+
+
+def test_coronal_and_sagittal_planes_have_the_head_on_top() -> None:
+    upright = body((4, 5, 6))
+    for axis in ("y", "x"):
+        grid = planes_across(axis).grid(upright.grid)
+        top, bottom = grid.world([0, 0, 0]), grid.world([0, grid.shape[1] - 1, 0])
+        assert top[2] > bottom[2]
+
+
+def test_context_is_the_neighbours_and_the_border_its_own() -> None:
+    volume = body((4, 5, 6))
+    source = volume_source(volume, SegmentSettings(percentiles=(0.0, 100.0)))
+    middle, _ = source.read(1, (0, 5, 0, 6))
+    scaled = np.asarray(volume.data) / 119.0
+    np.testing.assert_allclose(middle, scaled[0:3], atol=1e-6)
+    first, _ = source.read(0, (0, 5, 0, 6))
+    np.testing.assert_allclose(first, scaled[[0, 0, 1]], atol=1e-6)
+    alone = volume_source(volume, SegmentSettings(context=False, percentiles=(0.0, 100.0)))
+    np.testing.assert_allclose(alone.read(1, (1, 3, 2, 6))[0], scaled[[1] * 3, 1:3, 2:6], atol=1e-6)
+
+
+def test_windows_read_alike_in_any_cut() -> None:
+    volume = body((3, 17, 23), (3.0, 1.0, 2.5))
+    source = volume_source(volume, SegmentSettings())
+    assert source.shape == (3, 17, 58)  # 23 columns of 2.5 mm shown as squares of 1 mm
+    whole, _ = source.read(1, (0, 17, 0, 58))
+    for window in ((0, 9, 0, 31), (4, 17, 20, 58), (8, 9, 57, 58)):
+        part, _ = source.read(1, window)
+        top, bottom, left, right = window
+        np.testing.assert_allclose(part, whole[:, top:bottom, left:right], atol=1e-6)
+
+
+def test_resampling_comes_back_without_a_shift() -> None:
+    """A phantom of boxes, seen at 1 mm and at 4 mm and brought back, has its centre unmoved."""
+    phantom = np.zeros((2, 40, 40), dtype=np.float32)
+    phantom[:, 8:20, 24:36] = 1.0
+    grid = Grid.of(phantom.shape, np.diag([-2.0, -2.0, 2.0, 1.0]), space="patient")
+    volume = Volume(phantom, grid)
+    for spacing in (1.0, 4.0):
+        chosen = SegmentSettings(spacing=spacing, percentiles=(0.0, 100.0), context=False)
+        source = volume_source(volume, chosen)
+        side = int(80 / spacing)
+        assert source.shape == (2, side, side)
+        seen = np.stack([source.read(p, (0, side, 0, side))[0][0] for p in range(2)])
+        back = np.asarray(source.geometry.to_file(seen)[...])
+        np.testing.assert_array_equal(back > 0.5, phantom > 0.5)  # voxel-exact
+        rows, columns = np.indices(back[0].shape)
+        for index in (rows, columns):
+            assert (back[0] * index).sum() / back[0].sum() == pytest.approx(
+                (phantom[0] * index).sum() / phantom[0].sum(), abs=1e-4
+            )
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.data())
+def test_rescaling_keeps_constants_and_is_local(old: int, new: int, data: st.DataObject) -> None:
+    scale = Rescale(old, new)
+    start = data.draw(st.integers(0, new - 1))
+    stop = data.draw(st.integers(start + 1, new))
+    first, last = scale.reach(start, stop)
+    assert 0 <= first < last <= old
+    weights = scale.weights(start, stop)
+    assert weights.shape == (stop - start, last - first)
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0, atol=1e-6)
+    whole = scale.weights(0, new)[start:stop]
+    np.testing.assert_allclose(weights, whole[:, first:last], atol=1e-6)
+    if old == new:
+        np.testing.assert_array_equal(scale.weights(0, new), np.eye(old, dtype=np.float32))
+
+
+def test_rescale_equals_a_ramp() -> None:
+    ramp = np.arange(8, dtype=np.float32)[None, :].repeat(4, axis=0)
+    up = rescale(ramp, Rescale(4, 4), Rescale(8, 16), (0, 4, 0, 16))
+    np.testing.assert_allclose(up[0, 1:-1], (np.arange(16)[1:-1] + 0.5) / 2 - 0.5, atol=1e-6)
+
+
+def test_ct_by_window_and_mr_by_percentiles_of_the_volume(rng: np.random.Generator) -> None:
+    hounsfield = rng.normal(40, 30, (6, 20, 20)).astype(np.int16)
+    hounsfield[:, :6] = -1000
+    grid = Grid.of((6, 20, 20), space="patient")
+    by_name = volume_stretch(Volume(hounsfield, grid, "CT"), SegmentSettings())
+    assert (by_name.low[0], by_name.high[0]) == CT_WINDOWS["soft-tissue"]
+    unnamed = volume_stretch(Volume(hounsfield, grid), SegmentSettings())
+    assert unnamed == by_name
+    lung = SegmentSettings(window=CT_WINDOWS["lung"])
+    assert volume_stretch(Volume(hounsfield, grid, "CT"), lung).low == (-1350.0,)
+    mr = rng.gamma(2.0, 100.0, (6, 20, 20)).astype(np.float32)
+    measured = volume_stretch(Volume(mr, grid, "MR"), SegmentSettings())
+    assert measured.low[0] == pytest.approx(np.percentile(mr, 2))
+    assert measured.high[0] == pytest.approx(np.percentile(mr, 98))
+    # By volume, not by slice: a dark slice stays dark.
+    mr[3] *= 0.1
+    source = volume_source(Volume(mr, grid, "MR"), SegmentSettings(context=False))
+    window = (0, 20, 0, 20)
+    assert source.read(3, window)[0].mean() < 0.2 * source.read(2, window)[0].mean()
+
+
+def test_hounsfield_units_are_told_from_other_values(rng: np.random.Generator) -> None:
+    assert not looks_like_hounsfield(rng.integers(0, 4096, 1000).astype(np.int16))
+    phase = np.linspace(-3141, 3141, 1000).astype(np.int16)
+    assert not looks_like_hounsfield(phase)
+    assert not looks_like_hounsfield(np.array([np.nan, np.nan]))
+
+
+def test_nan_voxels_are_no_data() -> None:
+    data = np.ones((3, 6, 6), dtype=np.float32)
+    data[1, 2:4, 2:4] = np.nan
+    data[:, 0, 0] = 2.0
+    volume = Volume(data, Grid.of(data.shape))
+    tile, valid = volume_source(volume, SegmentSettings()).read(1, (0, 6, 0, 6))
+    assert not valid[2:4, 2:4].any()
+    assert valid.sum() == 32
+    assert np.isfinite(tile).all()
+
+
+def test_few_planes_are_read_once_each() -> None:
+    """Context asks for each plane three times; the file is asked once."""
+    reads = []
+    data = np.zeros((40, 64, 64), dtype=np.int16)
+    data[0] = -1000
+
+    def read(bounds: tuple[tuple[int, int], ...]) -> AnyArray:
+        reads.append(bounds)
+        return box(data, bounds)
+
+    lazy = WindowArray(data.shape, data.dtype, read)
+    volume = Volume(lazy, Grid.of(data.shape), "CT")
+    source = volume_source(volume, SegmentSettings())
+    for plane in range(40):
+        source.read(plane, (0, 64, 0, 64))
+    assert len(reads) == 1
+    copy = pickle.loads(
+        pickle.dumps(volume_source(Volume(data, volume.grid, "CT"), SegmentSettings()))
+    )
+    np.testing.assert_array_equal(copy.read(3, (0, 9, 0, 9))[0], source.read(3, (0, 9, 0, 9))[0])
+
+
+def test_memory_stays_flat_for_a_long_volume() -> None:
+    """2,000 slices of 512 x 512 (1 GiB of int16) are never held: some 50 MiB are."""
+    import tracemalloc
+
+    shape = (2000, 512, 512)
+    lazy = WindowArray(
+        shape,
+        np.int16,
+        lambda bounds: np.full([stop - start for start, stop in bounds], bounds[0][0], np.int16),
+    )
+    source = volume_source(Volume(lazy, Grid.of(shape), "CT"), SegmentSettings())
+    tracemalloc.start()
+    for plane in range(0, 2000, 7):
+        source.read(plane, (0, 512, 0, 512))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 96 << 20
+
+
+def test_a_real_ct_lies_as_a_radiologist_expects(shared: Callable[[str], Path]) -> None:
+    """The liver is on the patient's right, which is the left of the picture."""
+    folder = shared("data/ct_totalsegmentator")
+    image = nib.load(folder / "masks" / "ct_abdomen_3mm.nii.gz")
+    data = np.asarray(image.dataobj).T
+    grid = Grid.of(data.shape, image.affine, space="patient")
+    liver = canonical(grid).apply(data) == 5
+    spleen = canonical(grid).apply(data) == 1
+    assert np.nonzero(liver)[2].mean() < np.nonzero(spleen)[2].mean()
+
+
+def test_lazy_arrays_index_as_numpy_does(asymmetric: Callable[..., AnyArray]) -> None:
+    data = asymmetric(4, 5, 6)
+    lazy = WindowArray(data.shape, data.dtype, lambda bounds: box(data, bounds))
+    keys = (
+        np.s_[...],
+        np.s_[1],
+        np.s_[-1, 2],
+        np.s_[:, ::2, 4:1:-1],
+        np.s_[..., 3],
+        np.s_[2:2],
+        np.s_[::-1],
+        np.s_[1, ..., 2:4],
+        np.s_[5:9, 0],
+    )
+    for key in keys:
+        np.testing.assert_array_equal(lazy[key], data[key])
+    with pytest.raises(IndexError):
+        lazy[4]
+    with pytest.raises(IndexError):
+        lazy[0, 0, 0, 0]
+    assert len(lazy) == 4
+    np.testing.assert_array_equal(np.asarray(lazy), data)
