@@ -17,7 +17,7 @@ from digseg.prompts import Prompt, PromptSet
 from digseg.raster import ClassTable, Mask, Raster, Volume
 from digseg.run.job import Job, Outputs
 from digseg.settings import SegmentSettings, parse_size, parse_window
-from digseg.types import AnyArray, LabelArray, SegmentationModel, UInt8Array
+from digseg.types import AnyArray, LabelArray, LazyArray, SegmentationModel, UInt8Array
 
 if TYPE_CHECKING:
     import xarray
@@ -60,6 +60,7 @@ class Result:
     seconds: float = 0.0
     model_seconds: float = 0.0
     _folder: tempfile.TemporaryDirectory[str] | None = None
+    _rows: list[dict[str, Any]] | None = None
 
     @property
     def labels(self) -> LabelArray:
@@ -74,9 +75,7 @@ class Result:
 
         In the file's own voxel order; see `store` for a lazy view.
         """
-        from digseg.run.execute import probability_view
-
-        view = probability_view(self.image, self.store, self.job.settings)
+        view = self.probability_view
         return np.asarray(view[tuple(slice(None) for _ in view.shape)])
 
     @property
@@ -104,11 +103,39 @@ class Result:
         self.files.extend(files)
         return files
 
+    @property
+    def probability_view(self) -> LazyArray:
+        """Probabilities ``uint8 [prompt, (z,) y, x]`` (x 255), lazily, negatives last."""
+        from digseg.run.execute import probability_view
+
+        return probability_view(self.image, self.store, self.job.settings)
+
     def stats(self) -> list[dict[str, Any]]:
         """A row for each prompt: pixels, share, area or volume in real units, mean probability."""
-        from digseg.run.outputs import statistics
+        from digseg.io import statistics
 
-        return statistics(self)
+        if self._rows is None:
+            self._rows = statistics.table(
+                self.mask, probabilities=self.probability_view, image=self.image
+            )
+        return self._rows
+
+    def summary(self) -> dict[str, Any]:
+        """What ``segment --json`` prints."""
+        return {
+            "status": "incomplete" if self.failed_tiles else "done",
+            "input": self.job.input,
+            "output": None if self.job.outputs.labels is None else str(self.job.outputs.labels),
+            "files": [str(path) for path in self.files],
+            "shape": list(self.mask.grid.shape),
+            "labels": self.stats(),
+            "tiles": self.tiles,
+            "failed_tiles": self.failed_tiles,
+            "seconds": round(self.seconds, 3),
+            "model_seconds": round(self.model_seconds, 3),
+            "model": self.job.settings.model,
+            "command": self.job.command_line(),
+        }
 
     def to_xarray(self) -> xarray.DataArray:
         """Labels as a `DataArray` with the coordinates of pixel centres."""

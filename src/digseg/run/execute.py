@@ -1,0 +1,221 @@
+"""The one way from a job to files: CLI, GUI, library and replay all call `execute`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from digseg.events import Callback, CancelToken, StageStarted, ignore
+from digseg.raster import ClassTable, Mask, Raster, Volume
+from digseg.run.job import Job
+from digseg.run.outputs import check_outputs, save_outputs, work_store_path
+from digseg.run.region import crop
+from digseg.settings import SegmentSettings
+from digseg.types import LazyArray, SegmentationModel, TileSource
+
+if TYPE_CHECKING:
+    from digseg.engine.store import ProbabilityStore
+    from digseg.run.api import Result
+
+
+def execute(
+    job: Job,
+    *,
+    image: Raster | Volume | None = None,
+    model: SegmentationModel | None = None,
+    callback: Callback = ignore,
+    cancel: CancelToken | None = None,
+    order: Callable[..., Any] | None = None,
+) -> Result:
+    """Do a job.
+
+    Parameters
+    ----------
+    job
+        What to do.
+    image
+        The opened input; read from ``job.input`` otherwise.
+    model
+        A loaded model; loaded as the settings say otherwise.
+    callback, cancel
+        Listener to events; a token that stops the run.
+    order
+        Orders pending blocks, see `digseg.engine.segment` (the view first, say).
+
+    Returns
+    -------
+    Result
+        Close it (or use it in ``with``) to delete a temporary store.
+
+    Raises
+    ------
+    DigsegError
+        See `digseg.errors`. Nothing half-written stays; what can be resumed is kept.
+    """
+    from digseg import engine
+    from digseg.run.api import Result
+
+    # 1. Refuse what can't be written before anything is read.
+    check_outputs(job)
+    # 2. Open the input and choose what the model sees of it.
+    opened = _open(job, callback) if image is None else image
+    source = source_of(opened, job.settings)
+    # 3. Load the model.
+    if model is None:
+        callback(StageStarted("load model"))
+        model = load_model(job.settings)
+    # 4. Tiles to the probability store.
+    place = _Place.of(job)
+    recipe = job.recipe(model_identity=model.identity, source_identity=source.identity)
+    done = engine.segment(
+        source,
+        model,
+        job.prompts,
+        job.settings,
+        place.store,
+        recipe=recipe,
+        resume=job.resume,
+        callback=callback,
+        cancel=cancel,
+        order=order,
+    )
+    # 5. Store to labels, in the file's own order.
+    mask = make_mask(opened, done.store, job)
+    result = Result(
+        mask,
+        done.store,
+        job,
+        opened,
+        recipe,
+        tiles=done.tiles,
+        failed_tiles=done.failed,
+        seconds=done.seconds,
+        model_seconds=done.model_seconds,
+        _folder=place.folder,
+    )
+    # 6. Labels, polygons, statistics, recipe; then the work folder may go.
+    callback(StageStarted("write"))
+    result.files += save_outputs(result)
+    if place.hidden and not done.failed:
+        result.forget_store()
+    return result
+
+
+def plan(job: Job) -> dict[str, Any]:
+    """What a job would take: tiles, blocks, memory, disk and minutes; computes a few tiles only.
+
+    Raises
+    ------
+    DoesNotFitError
+        It can't be done in the memory or on the disk that there is.
+    """
+    from digseg import engine
+
+    check_outputs(job)
+    image = _open(job, ignore)
+    source = source_of(image, job.settings)
+    model = load_model(job.settings)
+    place = job.outputs.main or Path.cwd() / "out"
+    estimate = engine.estimate(source, model, job.prompts, job.settings, place.parent, timed=True)
+    return {
+        "input": job.input,
+        "shape": list(image.data.shape),
+        "prompts": [prompt.name for prompt in job.prompts],
+        **estimate.to_dict(),
+        "command": job.command_line(),
+    }
+
+
+def source_of(image: Raster | Volume, settings: SegmentSettings) -> TileSource:
+    """What the engine reads of an image."""
+    if isinstance(image, Volume):
+        from digseg.run.volumes import volume_source
+
+        return volume_source(image, settings)
+    from digseg.run.sources import raster_source
+
+    return raster_source(image, settings)
+
+
+def load_model(settings: SegmentSettings) -> SegmentationModel:
+    """The model that the settings name."""
+    from digseg import model
+
+    return model.load(
+        settings.model,
+        device=settings.device,
+        steps=settings.steps,
+        ensemble=settings.ensemble,
+        seed=settings.seed,
+    )
+
+
+def make_mask(image: Raster | Volume, store: ProbabilityStore, job: Job) -> Mask:
+    """Labels of a finished (or still filling) store, lazily, in the image's own order."""
+    from digseg import engine
+
+    labels = engine.labels(store, job.settings)
+    table = ClassTable.of(job.prompts)
+    if isinstance(image, Volume):
+        from digseg.run.volumes import labels_to_volume
+
+        return Mask(labels_to_volume(labels, image, job.settings), image.grid, table)
+    return Mask(_FirstPlane(labels), image.grid, table, nodata=labels.nodata)
+
+
+def probability_view(
+    image: Raster | Volume, store: ProbabilityStore, settings: SegmentSettings
+) -> LazyArray:
+    """Stored probabilities ``uint8 [prompt, (z,) y, x]`` in the image's own order, lazily."""
+    if isinstance(image, Volume):
+        from digseg.run.volumes import probabilities_to_volume
+
+        return probabilities_to_volume(store, image, settings)
+    return _FirstPlane(store.probabilities, axis=1)
+
+
+def _open(job: Job, callback: Callback) -> Raster | Volume:
+    from digseg import io
+
+    callback(StageStarted("open"))
+    image = io.read(job.input, time=job.settings.time, series=job.series)
+    return image if job.region is None else crop(image, job.region)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the probability store lies, and whether it goes when the run is done."""
+
+    store: Path
+    hidden: bool = False
+    folder: tempfile.TemporaryDirectory[str] | None = None
+
+    @classmethod
+    def of(cls, job: Job) -> _Place:
+        if job.outputs.probabilities is not None:
+            return cls(job.outputs.probabilities)
+        if job.outputs.main is not None:
+            return cls(work_store_path(job.outputs.main), hidden=True)
+        folder = tempfile.TemporaryDirectory(prefix="digseg-", ignore_cleanup_errors=True)
+        return cls(Path(folder.name) / "store.zarr", folder=folder)
+
+
+class _FirstPlane:
+    """A lazy array without its axis of one plane."""
+
+    def __init__(self, data: LazyArray, axis: int = 0) -> None:
+        self._data, self._axis = data, axis
+        self.shape = tuple(side for index, side in enumerate(data.shape) if index != axis)
+        self.dtype = data.dtype
+
+    def __getitem__(self, key: Any, /) -> Any:
+        parts = key if isinstance(key, tuple) else (key,)
+        return self._data[(*parts[: self._axis], 0, *parts[self._axis :])]
+
+
+def relabelled(job: Job, **changes: Any) -> Job:
+    """The same job with other thresholds, for labels from stored probabilities."""
+    return replace(job, settings=job.settings.with_(**changes))

@@ -1,0 +1,169 @@
+"""What a run leaves behind: checked before the work, written whole, proved equal afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from digseg.errors import OutputError, OutputExistsError, UsageError, VerificationError
+from digseg.raster import Mask, Raster, Volume
+from digseg.run.job import Job
+from digseg.run.region import WHOLE
+
+if TYPE_CHECKING:
+    from digseg.run.api import Result
+
+#: Suffix of the recipe that stands beside the main output.
+RECIPE_SUFFIX = ".recipe.json"
+
+
+def recipe_path(output: Path) -> Path:
+    """Where the recipe of an output stands."""
+    return output.with_name(output.name + RECIPE_SUFFIX)
+
+
+def coverage_path(output: Path, image: Raster | Volume) -> Path:
+    """Where the coverage map of an output stands when tiles failed."""
+    suffix = ".nii.gz" if isinstance(image, Volume) else ".tif"
+    return output.with_name(f"{output.name}.coverage{suffix}")
+
+
+def work_store_path(output: Path) -> Path:
+    """Where the unfinished work of an output lies, for ``--resume``."""
+    return output.with_name(f".{output.name}.digseg.zarr")
+
+
+def check_outputs(job: Job) -> None:
+    """Refuse, before any work, what could not be written at the end.
+
+    Raises
+    ------
+    UsageError
+        The suffix says no format, or two outputs have the same name.
+    OutputExistsError
+        An output is there already, or unfinished work is, and neither ``resume`` nor
+        ``overwrite`` was asked for.
+    OutputError
+        The folder is not there or may not be written.
+    """
+    from digseg.io import registry, vector
+
+    outputs = job.outputs
+    paths = [Path(os.path.abspath(path)) for path in outputs]
+    if len(set(paths)) != len(paths):
+        raise UsageError("Two outputs have the same name: give each its own.")
+    if os.path.abspath(job.input) in {str(path) for path in paths}:
+        raise UsageError("The output is the input itself: give the output another name.")
+    if outputs.labels is not None:
+        registry.find_writer(outputs.labels)
+    if outputs.vector is not None:
+        vector.check_suffix(outputs.vector)
+    if outputs.stats is not None and outputs.stats.suffix.lower() != ".csv":
+        raise UsageError(f"Statistics are written as .csv, not as {outputs.stats.name}.")
+    for path in outputs:
+        _check_folder(path)
+        # A store that is being resumed has to be there; every other output must not.
+        if (
+            path.exists()
+            and not job.overwrite
+            and not (job.resume and path == outputs.probabilities)
+        ):
+            raise OutputExistsError(
+                f"{path} exists already: choose another name, or replace it with --overwrite."
+            )
+    main = outputs.main
+    if main is not None and outputs.probabilities is None:
+        left = work_store_path(main)
+        if left.exists() and not (job.resume or job.overwrite):
+            raise OutputExistsError(
+                f"An unfinished run for {main.name} is there: go on with --resume, "
+                "or start again with --overwrite."
+            )
+
+
+def write_labels(
+    mask: Mask,
+    image: Raster | Volume,
+    path: Path,
+    *,
+    recipe: dict[str, Any],
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write a mask and its recipe, reopen it, and prove place and labels equal to the input's.
+
+    Raises
+    ------
+    VerificationError
+        The file that was written does not lie where the input lies.
+    """
+    from digseg import io
+
+    files = io.write_mask(mask, path, source=image, overwrite=overwrite)
+    # A part of an image has a grid of its own, which no file holds: nothing to compare with.
+    if image.source is not None and WHOLE not in image.meta:
+        differences = io.verify(image.source.path, path)
+        if differences:
+            told = "; ".join(str(difference) for difference in differences)
+            raise VerificationError(f"{path} differs from the input: {told}.")
+    return [*files, write_recipe(recipe, path)]
+
+
+def save_outputs(result: Result) -> list[Path]:
+    """Write every output that the job names; returns the files, the main one first."""
+    from digseg.io import statistics as tables
+    from digseg.io import vector
+
+    outputs, files = result.job.outputs, []
+    replace = result.job.overwrite or result.job.resume
+    if outputs.labels is not None:
+        files += write_labels(
+            result.mask, result.image, outputs.labels, recipe=result.recipe, overwrite=replace
+        )
+    if outputs.vector is not None:
+        files += vector.write_polygons(
+            result.mask, outputs.vector, probabilities=result.probability_view, overwrite=replace
+        )
+    if outputs.stats is not None:
+        files += tables.write_csv(result.stats(), outputs.stats, overwrite=replace)
+    if outputs.probabilities is not None:
+        files.append(outputs.probabilities)
+    if outputs.main is not None and outputs.main != outputs.labels:
+        files.append(write_recipe(result.recipe, outputs.main))
+    if result.failed_tiles and outputs.main is not None:
+        from digseg import io
+
+        coverage = result.coverage
+        files += io.write_mask(
+            coverage, coverage_path(outputs.main, result.image), source=result.image, overwrite=True
+        )
+    return files
+
+
+def write_recipe(recipe: dict[str, Any], output: Path) -> Path:
+    """Write the recipe beside ``output``."""
+    path = recipe_path(output)
+    write_text(path, json.dumps(recipe, indent=2, sort_keys=True) + "\n")
+    return path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file under a temporary name, then rename it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path} can't be written: {error.strerror}.") from error
+
+
+def _check_folder(path: Path) -> None:
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError(f"The folder {folder} does not exist: make it first.")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"The folder {folder} may not be written: choose another one.")
+    if path.is_dir() and not path.suffix == ".zarr":
+        raise OutputError(f"{path} is a folder: give the name of a file.")
