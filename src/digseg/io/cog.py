@@ -1,0 +1,222 @@
+"""Labels as a Cloud Optimized GeoTIFF, written block by block.
+
+rasterio's COG writer keeps the whole raster in memory, so the labels are written to a tiled
+GeoTIFF first, overviews (by mode: a mean of labels is no label) are added, and GDAL copies the
+file into the order that a COG has.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+from digseg.errors import DigsegError, OutputError
+from digseg.io.files import explained, remove, replacing
+from digseg.io.gdal import environment, failures, said
+from digseg.raster import Mask, Raster, Volume
+from digseg.types import Window
+
+#: TIFF tag (in GDAL's metadata) that carries the class table, so that it survives without sidecar.
+CLASSES_TAG = "DIGSEG_CLASSES"
+
+_BLOCK = 512
+_CHUNK = 2048  # labels are asked for in chunks of 4 x 4 blocks
+
+
+def write_cog(mask: Mask, path: Path, *, source: Raster | Volume | None) -> list[Path]:
+    """Write ``mask`` as COG with colours, names, statistics and nodata.
+
+    Category names go where GDAL keeps them, into ``<name>.aux.xml``, and into a tag as well.
+    """
+    sidecar = path.with_name(path.name + ".aux.xml")
+    with replacing(path) as final:
+        tiled = final.with_name(final.name + ".tiled.tif")
+        try:
+            with environment(GDAL_CACHEMAX=128):
+                counts = _write_tiles(mask, tiled, source)
+                _finish_tiles(mask, tiled, counts)
+                _copy_as_cog(tiled, final)
+        except failures() as error:
+            if isinstance(error, DigsegError):
+                raise
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise _write_error(error, path) from error
+        finally:
+            for leftover in path.parent.glob(f"{tiled.name}*"):
+                remove(leftover)
+        for leftover in final.parent.glob(f"{final.name}.*"):
+            remove(leftover)
+        with replacing(sidecar) as text:
+            text.write_text(_pam(mask), encoding="utf-8")
+    return [path, sidecar]
+
+
+def _write_error(error: BaseException, path: Path) -> OSError:
+    import shutil
+
+    # GDAL does not pass the operating system's reason on: a disk with no room tells it.
+    if shutil.disk_usage(path.parent).free < 2**20:
+        return explained(OSError(28, "No space left on device"), path)
+    return OutputError(f"{path} can't be written ({said(error, str(path))}).")
+
+
+def chunks(shape: tuple[int, int], side: int = _CHUNK) -> Iterator[Window]:
+    """Windows that tile a plane, row by row."""
+    for top in range(0, shape[0], side):
+        for left in range(0, shape[1], side):
+            yield top, min(top + side, shape[0]), left, min(left + side, shape[1])
+
+
+def _profile(mask: Mask, source: Raster | Volume | None) -> dict[str, Any]:
+    from rasterio.crs import CRS
+    from rasterio.rpc import RPC
+    from rasterio.transform import Affine
+
+    rows, columns = mask.grid.shape
+    block = min(_BLOCK, 16 * math.ceil(max(rows, columns) / 16))
+    profile: dict[str, Any] = {
+        "driver": "GTiff",
+        "height": rows,
+        "width": columns,
+        "count": 1,
+        "dtype": np.dtype(mask.labels.dtype).name,
+        "tiled": True,
+        "blockxsize": block,
+        "blockysize": block,
+        "compress": "deflate",
+        "bigtiff": "IF_SAFER",
+        "nodata": mask.nodata,
+    }
+    if mask.grid.crs is not None:
+        profile["crs"] = CRS.from_user_input(mask.grid.crs)
+    transform = Affine(*mask.grid.transform)
+    if not transform.is_identity:
+        profile["transform"] = transform
+    rpcs = _extra(mask, source, "rpcs")
+    if rpcs:
+        profile["rpcs"] = RPC.from_gdal(rpcs)
+    points = _extra(mask, source, "gcps")
+    if points and transform.is_identity:
+        # A GeoTIFF holds a transform or ground control points, not both.
+        profile["gcps"] = _points(points)
+        crs = _extra(mask, source, "gcps_crs")
+        profile["crs"] = CRS.from_user_input(crs) if crs else None
+    return profile
+
+
+def _extra(mask: Mask, source: Raster | Volume | None, key: str) -> Any:
+    if key in mask.meta:
+        return mask.meta[key]
+    return source.meta.get(key) if source is not None else None
+
+
+def _points(points: Any) -> list[Any]:
+    from rasterio.control import GroundControlPoint
+
+    return [GroundControlPoint(row, col, x, y, z) for row, col, x, y, z in points]
+
+
+def _write_tiles(mask: Mask, path: Path, source: Raster | Volume | None) -> NDArray[np.int64]:
+    """Stream the labels; returns how many pixels each value has."""
+    import rasterio
+
+    dtype = np.dtype(mask.labels.dtype)
+    counts = np.zeros(int(np.iinfo(dtype).max) + 1 if dtype.itemsize <= 2 else 0, dtype=np.int64)
+    with rasterio.open(path, "w", **_profile(mask, source)) as target:
+        if dtype.itemsize <= 2:
+            target.write_colormap(1, _colormap(mask))
+        for window in chunks((mask.grid.shape[0], mask.grid.shape[1])):
+            top, bottom, left, right = window
+            block = np.ascontiguousarray(mask.labels[top:bottom, left:right])
+            target.write(block, 1, window=((top, bottom), (left, right)))
+            if len(counts):
+                counts += np.bincount(block.ravel(), minlength=len(counts))
+    return counts
+
+
+def _colormap(mask: Mask) -> dict[int, tuple[int, int, int, int]]:
+    return {0: (0, 0, 0, 0)} | {entry.id: (*entry.color, 255) for entry in mask.classes.entries}
+
+
+def _finish_tiles(mask: Mask, path: Path, counts: NDArray[np.int64]) -> None:
+    import rasterio
+    from rasterio.enums import Resampling
+
+    factors = overview_factors((mask.grid.shape[0], mask.grid.shape[1]))
+    with rasterio.open(path, "r+") as target:
+        target.update_tags(**{CLASSES_TAG: json.dumps(mask.classes.to_list())})
+        target.update_tags(1, **_statistics(mask, counts))
+        target.set_band_description(1, "labels")
+    if factors:
+        with rasterio.Env(COMPRESS_OVERVIEW="DEFLATE"), rasterio.open(path, "r+") as target:
+            target.build_overviews(factors, Resampling.mode)
+
+
+def overview_factors(shape: tuple[int, int], block: int = _BLOCK) -> list[int]:
+    """Powers of two until a level fits into one block."""
+    factors: list[int] = []
+    while max(shape) / (2 ** len(factors)) > block:
+        factors.append(2 ** (len(factors) + 1))
+    return factors
+
+
+def _statistics(mask: Mask, counts: NDArray[np.int64]) -> dict[str, str]:
+    """Statistics of the labels that are data, under the names that GDAL gives them."""
+    counts = counts.copy()
+    total = int(counts.sum())
+    if mask.nodata is not None and mask.nodata < len(counts):
+        counts[mask.nodata] = 0
+    present = np.flatnonzero(counts)
+    if not len(present):
+        return {}
+    valid = int(counts.sum())
+    values = np.arange(len(counts), dtype=np.float64)
+    mean = float((values * counts).sum() / valid)
+    deviation = math.sqrt(max(0.0, float(((values - mean) ** 2 * counts).sum() / valid)))
+    return {
+        "STATISTICS_MINIMUM": str(int(present[0])),
+        "STATISTICS_MAXIMUM": str(int(present[-1])),
+        "STATISTICS_MEAN": repr(mean),
+        "STATISTICS_STDDEV": repr(deviation),
+        "STATISTICS_VALID_PERCENT": f"{100 * valid / total:.4g}",
+    }
+
+
+def _copy_as_cog(tiled: Path, path: Path) -> None:
+    import rasterio
+    import rasterio.shutil
+
+    with rasterio.open(tiled) as dataset:
+        block = dataset.block_shapes[0][0]
+        rasterio.shutil.copy(
+            dataset,
+            path,
+            driver="COG",
+            blocksize=max(block, 128),
+            compress="DEFLATE",
+            bigtiff="IF_SAFER",
+            overviews="AUTO" if dataset.overviews(1) else "NONE",
+            overview_resampling="MODE",
+            resampling="MODE",
+        )
+
+
+def _pam(mask: Mask) -> str:
+    """GDAL's sidecar with the category names, index by index."""
+    names = mask.classes.names
+    rows = "".join(
+        f"      <Category>{escape(names.get(index, ''))}</Category>\n"
+        for index in range(max(names) + 1)
+    )
+    return (
+        '<PAMDataset>\n  <PAMRasterBand band="1">\n    <CategoryNames>\n'
+        f"{rows}    </CategoryNames>\n  </PAMRasterBand>\n</PAMDataset>\n"
+    )

@@ -1,0 +1,32 @@
+"""The long tail: whatever GDAL opens as a raster and no other module took. Last in the list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from digseg.errors import InputError
+from digseg.io.gdal import environment
+from digseg.io.geotiff import info_gdal, opened, read_gdal
+from digseg.io.registry import Probe
+from digseg.raster import Raster
+
+
+def sniff(probe: Probe) -> bool:
+    """Ask GDAL's drivers; a remote path is left to `read`, which then says what failed."""
+    if probe.kind == "remote":
+        return True
+    try:
+        with environment(probe.path), opened(probe.path):
+            return True
+    except InputError:
+        return False
+
+
+def read(path: str, *, time: int = 0, series: str | None = None) -> Raster:
+    """Open lazily as `Raster`."""
+    return read_gdal(path, time=time, series=series)
+
+
+def info(path: str) -> dict[str, Any]:
+    """Facts as for a GeoTIFF."""
+    return info_gdal(path)

@@ -1,0 +1,359 @@
+"""GeoTIFF, COG and BigTIFF, and the reading that all of GDAL's rasters share."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time as clock
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from digseg.errors import CorruptInputError, DigsegError, UnsupportedInputError, UsageError
+from digseg.grid import Grid
+from digseg.io import tiff_guard
+from digseg.io.files import identity, is_remote
+from digseg.io.gdal import (
+    GdalArray,
+    GdalMask,
+    environment,
+    failures,
+    grid_of,
+    is_georeferenced,
+    open_dataset,
+    said,
+)
+from digseg.io.registry import Probe
+from digseg.raster import Mask, Raster, Source, Volume
+
+_PROBE_BYTES = 64 * 2**20  # decoded by `info` to find damage
+_PROBE_SECONDS = 2.0
+_PROBE_BLOCKS = 32
+
+
+def sniff(probe: Probe) -> bool:
+    """By magic bytes; a remote one by its name, without a request."""
+    if probe.kind == "remote":
+        return probe.suffix in (".tif", ".tiff", ".gtiff", ".cog")
+    return probe.kind == "file" and tiff_guard.is_tiff(probe.head)
+
+
+def read(path: str, *, time: int = 0, series: str | None = None) -> Raster:
+    """Open a GeoTIFF lazily as `Raster`."""
+    _guard(path)
+    return read_gdal(path, time=time, series=series)
+
+
+def info(path: str) -> dict[str, Any]:
+    """Facts as `docs/formats.md` lists them."""
+    _guard(path)
+    return info_gdal(path)
+
+
+def refuse(mask: Mask, source: Raster | Volume | None) -> str | None:
+    """GeoTIFF holds two axes."""
+    if mask.grid.ndim != 2:
+        return "A GeoTIFF holds one plane: write a volume's labels as .nii.gz or .ome.zarr."
+    return None
+
+
+def write(mask: Mask, path: Path, *, source: Raster | Volume | None) -> list[Path]:
+    """Write a Cloud Optimized GeoTIFF; see `digseg.io.cog`."""
+    from digseg.io.cog import write_cog
+
+    return write_cog(mask, path, source=source)
+
+
+def _guard(path: str) -> None:
+    if not is_remote(path):
+        tiff_guard.check_tiff(path)
+
+
+def read_gdal(path: str, *, time: int = 0, series: str | None = None) -> Raster:
+    """Open any raster that GDAL reads.
+
+    Raises
+    ------
+    UnsupportedInputError
+        No driver takes it, pixels are complex, or it holds several images and none was chosen.
+    CorruptInputError
+        The header is inconsistent.
+    """
+    if time:
+        raise UsageError(f"{path} is a raster without time points: leave the time point at 0.")
+    path = subdataset(path, series) if series else path
+    with environment(path), opened(path) as dataset:
+        return _raster(path, dataset)
+
+
+def info_gdal(path: str) -> dict[str, Any]:
+    """`info` for any raster that GDAL reads; decodes a sample of the pixels."""
+    with environment(path), opened(path) as dataset:
+        raster = _raster(path, dataset)
+        facts = _facts(dataset, raster)
+        probe_pixels(path, dataset)
+    return facts
+
+
+class opened:  # noqa: N801 - reads as a verb in `with opened(path)`
+    """An open dataset for the length of a block; the library's errors become ours."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __enter__(self) -> Any:
+        try:
+            self.dataset = open_dataset(self.path)
+        except failures() as error:
+            raise self._explained(error) from error
+        return self.dataset
+
+    def __exit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> None:
+        self.dataset.close()
+        if isinstance(error, failures()) and not isinstance(error, DigsegError):
+            raise self._explained(error) from error
+
+    def _explained(self, error: BaseException) -> Exception:
+        reason = said(error, self.path)
+        if "not recognized as being in a supported file format" in reason:
+            return UnsupportedInputError(f"{self.path} is in no format that is read here.")
+        if is_remote(self.path):
+            return UnsupportedInputError(
+                f"{self.path} can't be opened ({reason}): check the address, the network and "
+                "your credentials."
+            )
+        return CorruptInputError(
+            f"{self.path} is damaged or of an unknown kind ({reason}): copy the file again."
+        )
+
+
+def subdataset(path: str, series: str) -> str:
+    """GDAL's name of the subdataset that ``series`` names, by its number or the end of its name.
+
+    Raises
+    ------
+    UsageError
+        There is none, or more than one.
+    """
+    with environment(path), opened(path) as dataset:
+        names = list(dataset.subdatasets)
+    if series.isdigit() and 1 <= int(series) <= len(names):
+        return str(names[int(series) - 1])
+    matches = [
+        name for name in names if name == series or name.endswith((f":{series}", f"/{series}"))
+    ]
+    if len(matches) != 1:
+        raise UsageError(f"{path} holds no image {series!r}: choose one of {_listed(names)}.")
+    return str(matches[0])
+
+
+def _listed(names: list[str]) -> str:
+    short = [name.rsplit(":", 1)[-1] for name in names]
+    return ", ".join(short[:8]) + (" ..." if len(short) > 8 else "")
+
+
+def _raster(path: str, dataset: Any) -> Raster:
+    if dataset.count == 0:
+        names = list(dataset.subdatasets)
+        if names:
+            raise UnsupportedInputError(
+                f"{path} holds {len(names)} images ({_listed(names)}): choose one with series."
+            )
+        raise UnsupportedInputError(f"{path} holds no bands: it is no image.")
+    dtype = _dtype(path, dataset)
+    grid = grid_of(dataset)
+    shape = (int(dataset.count), *grid.shape)
+    levels = tuple(
+        GdalArray(path, (shape[0], *side), dtype, level) for level, side in _overviews(dataset)
+    )
+    nodata, valid = _validity(path, dataset)
+    return Raster(
+        data=GdalArray(path, (shape[0], shape[1], shape[2]), dtype),
+        grid=grid,
+        nodata=nodata,
+        valid=valid,
+        band_names=tuple(
+            text or f"band {index}" for index, text in enumerate(dataset.descriptions, start=1)
+        ),
+        levels=levels,
+        source=Source(path, str(dataset.driver), _identity(path, dataset)),
+        meta=_meta(dataset, dtype),
+    )
+
+
+def _dtype(path: str, dataset: Any) -> np.dtype[Any]:
+    if any("complex" in name for name in dataset.dtypes):
+        raise UnsupportedInputError(
+            f"{path} holds complex numbers: convert it to amplitude or intensity first."
+        )
+    return np.result_type(*(np.dtype(name) for name in dataset.dtypes))
+
+
+def _overviews(dataset: Any) -> list[tuple[int, tuple[int, int]]]:
+    """Level number and shape of each overview that all bands have."""
+    per_band = [dataset.overviews(band) for band in dataset.indexes]
+    if any(factors != per_band[0] for factors in per_band):
+        return []
+    found = []
+    for level in range(len(per_band[0])):
+        with open_dataset(dataset.name, level) as overview:
+            found.append((level, (int(overview.height), int(overview.width))))
+    return found
+
+
+def _validity(path: str, dataset: Any) -> tuple[float | None, GdalMask | None]:
+    """One nodata value for all bands, and a mask where that does not say it all."""
+    from rasterio.enums import MaskFlags
+
+    values = list(dataset.nodatavals)
+    shape = (int(dataset.height), int(dataset.width))
+    flags = {flag for band in dataset.mask_flag_enums for flag in band}
+    masked = bool(flags & {MaskFlags.per_dataset, MaskFlags.alpha})
+    same = all(_same(value, values[0]) for value in values)
+    if not same:
+        return None, GdalMask(path, shape)
+    nodata = None if values[0] is None else float(values[0])
+    return nodata, GdalMask(path, shape) if masked else None
+
+
+def _same(a: float | None, b: float | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a == b or (math.isnan(a) and math.isnan(b))
+
+
+def _identity(path: str, dataset: Any) -> str:
+    if not is_remote(path) and Path(path).exists():
+        return identity(Path(path))
+    # Remote: the header and one coarse look at the pixels, a request or two.
+    side = min(dataset.width, dataset.height, 64)
+    sample = dataset.read(1, window=((0, side), (0, side)))
+    digest = hashlib.sha256(repr(sorted(dataset.profile.items(), key=str)).encode())
+    digest.update(np.ascontiguousarray(sample).tobytes())
+    return digest.hexdigest()
+
+
+def _meta(dataset: Any, dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Extras that writers and the choice of bands need, as plain picklable values."""
+    meta: dict[str, Any] = {"colors": tuple(item.name for item in dataset.colorinterp)}
+    points, crs = dataset.gcps
+    if points:
+        meta["gcps"] = tuple(
+            (float(p.row), float(p.col), float(p.x), float(p.y), float(p.z or 0.0)) for p in points
+        )
+        meta["gcps_crs"] = None if not crs else crs.to_wkt()
+    if dataset.rpcs is not None:
+        meta["rpcs"] = dict(dataset.rpcs.to_gdal())
+    palette = palette_of(dataset, dtype)
+    if palette is not None:
+        meta["palette"] = palette
+    tags = dataset.tags()
+    if tags:
+        meta["tags"] = dict(tags)
+    return meta
+
+
+def palette_of(dataset: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
+    """Colour table of the first band, ``uint8 [256 or 65536, 4]``; `None` where it has none."""
+    if dtype not in (np.uint8, np.uint16) or dataset.colorinterp[0].name != "palette":
+        return None
+    table = np.zeros((int(np.iinfo(dtype).max) + 1, 4), dtype=np.uint8)
+    for index, color in dataset.colormap(1).items():
+        if 0 <= index < len(table):
+            table[index] = color
+    return table
+
+
+def _facts(dataset: Any, raster: Raster) -> dict[str, Any]:
+    points, points_crs = dataset.gcps
+    crs = dataset.crs
+    tags = dataset.tags()
+    return {
+        "kind": "raster",
+        "format": str(dataset.driver),
+        "shape": [raster.bands, *raster.shape],
+        "dtype": str(raster.data.dtype),
+        "crs_epsg": crs.to_epsg() if crs else None,
+        "crs": crs.to_wkt() if crs else None,
+        "transform": list(raster.grid.transform) if is_georeferenced(dataset) else None,
+        "nodata": json_number(dataset.nodatavals[0]),
+        "overviews": [int(factor) for factor in dataset.overviews(1)],
+        "gcps": len(points),
+        "rpcs": dataset.rpcs is not None,
+        "gcps_crs_epsg": points_crs.to_epsg() if points and points_crs else None,
+        "dtypes": list(dataset.dtypes),
+        "nodata_per_band": [json_number(value) for value in dataset.nodatavals],
+        "bands": list(raster.band_names),
+        "colors": list(raster.meta["colors"]),
+        "palette": "palette" in raster.meta,
+        "mask": raster.valid is not None,
+        "compression": dataset.compression.name if dataset.compression else None,
+        "block": list(dataset.block_shapes[0]),
+        "unit": raster.grid.unit,
+        "pixel_is": tags.get("AREA_OR_POINT"),
+        "subdatasets": list(dataset.subdatasets),
+    }
+
+
+def json_number(value: float | None) -> float | int | str | None:
+    """A number for JSON, which has no NaN and no infinities: those become strings."""
+    if value is None:
+        return None
+    if not math.isfinite(value):
+        return str(float(value))
+    return int(value) if float(value).is_integer() and abs(value) < 2**53 else float(value)
+
+
+def probe_pixels(path: str, dataset: Any) -> None:
+    """Decode all pixels of a small raster, a spread sample of a large one, within two seconds.
+
+    Raises
+    ------
+    CorruptInputError
+        Some of them can't be decoded.
+    """
+    if is_remote(path):
+        return
+    from rasterio.windows import Window
+
+    rows, columns = dataset.block_shapes[0]
+    rows, columns = min(rows, dataset.height), min(columns, dataset.width)
+    item = max(np.dtype(name).itemsize for name in dataset.dtypes) * dataset.count
+    # Strips of one row are read many at a time.
+    rows = min(dataset.height, max(rows, rows * (2**20 // max(1, rows * columns * item))))
+    if rows * columns * item > _PROBE_BYTES:
+        return
+    down, across = -(-dataset.height // rows), -(-dataset.width // columns)
+    total = down * across
+    if total * rows * columns * item > _PROBE_BYTES:
+        chosen = sorted(
+            {round(i * (total - 1) / (_PROBE_BLOCKS - 1)) for i in range(_PROBE_BLOCKS)}
+        )
+    else:
+        chosen = list(range(total))
+    end = clock.monotonic() + _PROBE_SECONDS
+    masked = GdalMask(path, (dataset.height, dataset.width)) if _has_mask(dataset) else None
+    for number in chosen:
+        top, left = number // across * rows, number % across * columns
+        height, width = min(rows, dataset.height - top), min(columns, dataset.width - left)
+        dataset.read(window=Window(left, top, width, height))
+        if masked is not None:
+            dataset.dataset_mask(window=Window(left, top, width, height))
+        if clock.monotonic() > end:
+            return
+
+
+def _has_mask(dataset: Any) -> bool:
+    from rasterio.enums import MaskFlags
+
+    return any(MaskFlags.per_dataset in flags for flags in dataset.mask_flag_enums)
+
+
+def grid_equal_crs(a: Grid, b: Grid) -> bool:
+    """Whether two grids have the same CRS, however it is written."""
+    from rasterio.crs import CRS
+
+    if a.crs is None or b.crs is None:
+        return a.crs is b.crs
+    return a.crs == b.crs or bool(CRS.from_user_input(a.crs) == CRS.from_user_input(b.crs))
