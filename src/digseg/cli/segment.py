@@ -64,8 +64,18 @@ def run(args: argparse.Namespace) -> int:
     return run_job(job_of(args), dry_run=args.dry_run, as_json=args.json, quiet=args.quiet)
 
 
-def run_job(job: Job, *, dry_run: bool = False, as_json: bool = False, quiet: bool = False) -> int:
-    """Do (or only plan) a job with progress bars, print its summary, and return the exit code."""
+def run_job(
+    job: Job,
+    *,
+    dry_run: bool = False,
+    as_json: bool = False,
+    quiet: bool = False,
+    expected_model: str | None = None,
+) -> int:
+    """Do (or only plan) a job with progress bars, print its summary, and return the exit code.
+
+    ``expected_model`` is the identity that a recipe names; another one is said, not hidden.
+    """
     from digseg.cli.output import ProgressListener, print_json
     from digseg.run.execute import execute, plan
 
@@ -80,11 +90,20 @@ def run_job(job: Job, *, dry_run: bool = False, as_json: bool = False, quiet: bo
         result = execute(job, callback=progress)
         progress.close_stage()
     with result:
+        found_model = result.recipe["model_identity"]
+        if expected_model is not None and found_model != expected_model:
+            _warn("The model differs from the recipe's: the result may differ, too.")
         if as_json:
             print_json(result.summary())
         else:
             _print_summary(result)
         return 5 if result.failed_tiles else 0
+
+
+def _warn(message: str) -> None:
+    from digseg.cli.output import console
+
+    console().print(message, style="yellow", highlight=False)
 
 
 def _print_plan(found: dict[str, Any]) -> None:
