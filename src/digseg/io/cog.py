@@ -19,14 +19,16 @@ from numpy.typing import NDArray
 
 from digseg.errors import DigsegError, OutputError
 from digseg.io.files import explained, remove, replacing
-from digseg.io.gdal import environment, failures, said
-from digseg.raster import Mask, Raster, Volume
+from digseg.io.gdal import environment, failures, open_dataset, said
+from digseg.prompts import color_of
+from digseg.raster import ClassEntry, ClassTable, Mask, Raster, Volume
 from digseg.types import Window
 
 #: TIFF tag (in GDAL's metadata) that carries the class table, so that it survives without sidecar.
 CLASSES_TAG = "DIGSEG_CLASSES"
 
 _BLOCK = 512
+_SIDECAR_BYTES = 2**24
 _CHUNK = 2048  # labels are asked for in chunks of 4 x 4 blocks
 
 
@@ -59,7 +61,7 @@ def write_cog(mask: Mask, path: Path, *, source: Raster | Volume | None) -> list
     return [path, sidecar]
 
 
-def _write_error(error: BaseException, path: Path) -> OSError:
+def _write_error(error: BaseException, path: Path) -> Exception:
     import shutil
 
     # GDAL does not pass the operating system's reason on: a disk with no room tells it.
@@ -220,3 +222,64 @@ def _pam(mask: Mask) -> str:
         '<PAMDataset>\n  <PAMRasterBand band="1">\n    <CategoryNames>\n'
         f"{rows}    </CategoryNames>\n  </PAMRasterBand>\n</PAMDataset>\n"
     )
+
+
+def read_classes(path: str) -> ClassTable | None:
+    """The class table that a label raster carries: our tag, or else category names and colours.
+
+    `None` where it names no categories: then it is an image, or labels without names.
+    """
+    with environment(path), open_dataset(path) as dataset:
+        text = dataset.tags().get(CLASSES_TAG)
+        colors = dataset.colormap(1) if dataset.colorinterp[0].name == "palette" else {}
+    found = classes_from_json(text) if text else None
+    if found is not None:
+        return found
+    names = _categories(Path(path))
+    if not names:
+        return None
+    return ClassTable(
+        tuple(
+            ClassEntry(
+                index, name, tuple(colors[index][:3]) if index in colors else color_of(name, index)
+            )
+            for index, name in enumerate(names)
+            if index and name
+        )
+    )
+
+
+def classes_from_json(text: str) -> ClassTable | None:
+    """Inverse of ``json.dumps(table.to_list())``; `None` for anything else."""
+    try:
+        items = json.loads(text)
+        return ClassTable(
+            tuple(
+                ClassEntry(
+                    int(item["id"]),
+                    str(item["name"]),
+                    (int(item["color"][0]), int(item["color"][1]), int(item["color"][2])),
+                    tuple(str(word) for word in item.get("synonyms", ())),
+                )
+                for item in items
+            )
+        )
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        return None
+
+
+def _categories(path: Path) -> list[str]:
+    """Category names of GDAL's sidecar."""
+    import xml.etree.ElementTree as ET
+
+    sidecar = path.with_name(path.name + ".aux.xml")
+    if not sidecar.is_file() or sidecar.stat().st_size > _SIDECAR_BYTES:
+        return []
+    text = sidecar.read_text(encoding="utf-8", errors="replace")
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        return []  # only a trap that expands without end needs those here
+    try:
+        root = ET.fromstring(text)
+    except ET.ParseError:
+        return []
+    return [node.text or "" for node in root.findall(".//PAMRasterBand[@band='1']//Category")]

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from digseg.errors import CorruptInputError, UnsupportedInputError
+from digseg.errors import CorruptInputError, DigsegError
 from digseg.grid import Grid
-from digseg.io.indexing import Span, dropped, spans_of
+from digseg.lazy import Bounds, WindowArray
 from digseg.types import AnyArray
 
 #: Drivers that a file must not be able to reach: they fetch what a file's text tells them to.
@@ -153,94 +153,57 @@ def _stamp(path: str) -> tuple[int, int] | None:
 
 
 @dataclass(frozen=True)
-class GdalArray:
-    """Pixels ``[band, y, x]`` of a file or of one overview; slicing reads only that window.
-
-    Picklable: it holds the path, never a handle.
-    """
+class _Pixels:
+    """Reads a box ``[band, y, x]``; picklable, for it holds the path and never a handle."""
 
     path: str
-    shape: tuple[int, int, int]
     dtype: np.dtype[Any]
-    level: int | None = None
+    level: int | None
 
-    @property
-    def ndim(self) -> int:
-        return 3
-
-    def __getitem__(self, key: Any) -> AnyArray:
-        bands, rows, columns = spans_of(key, self.shape)
-        indexes = [band + 1 for band in bands.indices]
-        if not indexes or not rows.count or not columns.count:
-            pixels = np.empty((len(indexes), rows.count, columns.count), dtype=self.dtype)
-        else:
-            pixels = self._read(indexes, rows, columns)
-        result: AnyArray = pixels[dropped(bands, rows, columns)]
-        return result
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> AnyArray:
-        array = self[:, :, :]
-        return array if dtype is None else array.astype(dtype)
-
-    def _read(self, indexes: list[int], rows: Span, columns: Span) -> AnyArray:
+    def __call__(self, bounds: Bounds) -> AnyArray:
+        (first, last), rows, columns = bounds
         with environment(self.path), reading(self.path, rows, columns):
             dataset = handle(self.path, self.level)
-            pixels = dataset.read(indexes, window=_window(rows, columns))
-        pixels = np.asarray(pixels, dtype=self.dtype)
-        return pixels[:, rows.within, columns.within]
+            found = dataset.read(list(range(first + 1, last + 1)), window=(rows, columns))
+        return np.asarray(found, dtype=self.dtype)
 
 
 @dataclass(frozen=True)
-class GdalMask:
-    """Validity ``uint8 [y, x]``, non-zero where there is data: alpha, .msk or internal mask."""
+class _Validity:
+    """Reads a box ``uint8 [y, x]``, non-zero where there is data: alpha, .msk or internal mask."""
 
     path: str
-    shape: tuple[int, int]
-    level: int | None = None
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.uint8)
-
-    @property
-    def ndim(self) -> int:
-        return 2
-
-    def __getitem__(self, key: Any) -> AnyArray:
-        rows, columns = spans_of(key, self.shape)
-        if not rows.count or not columns.count:
-            mask = np.empty((rows.count, columns.count), dtype=np.uint8)
-        else:
-            with environment(self.path), reading(self.path, rows, columns):
-                dataset = handle(self.path, self.level)
-                mask = dataset.dataset_mask(window=_window(rows, columns))
-            mask = np.asarray(mask)[rows.within, columns.within]
-        result: AnyArray = mask[dropped(rows, columns)]
-        return result
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> AnyArray:
-        array = self[:, :]
-        return array if dtype is None else array.astype(dtype)
+    def __call__(self, bounds: Bounds) -> AnyArray:
+        rows, columns = bounds
+        with environment(self.path), reading(self.path, rows, columns):
+            found = handle(self.path).dataset_mask(window=(rows, columns))
+        return np.asarray(found)
 
 
-def _window(rows: Span, columns: Span) -> Any:
-    from rasterio.windows import Window
+def pixels(
+    path: str, shape: tuple[int, int, int], dtype: np.dtype[Any], level: int | None = None
+) -> WindowArray:
+    """Lazy pixels ``[band, y, x]`` of a file or of one of its overviews."""
+    return WindowArray(shape, dtype, _Pixels(path, dtype, level))
 
-    return Window(columns.low, rows.low, columns.extent, rows.extent)
+
+def validity(path: str, shape: tuple[int, int]) -> WindowArray:
+    """Lazy validity ``uint8 [y, x]`` of a file: 0 where there is no data."""
+    return WindowArray(shape, np.uint8, _Validity(path))
 
 
 @contextlib.contextmanager
-def reading(path: str, rows: Span, columns: Span) -> Iterator[None]:
+def reading(path: str, rows: tuple[int, int], columns: tuple[int, int]) -> Iterator[None]:
     """Turn what the library raises for damaged pixels into one sentence."""
     try:
         yield
     except failures() as error:
-        if isinstance(error, (CorruptInputError, UnsupportedInputError)):
+        if isinstance(error, DigsegError):
             raise
         raise CorruptInputError(
-            f"{path} is damaged: rows {rows.low}-{rows.low + rows.extent}, columns "
-            f"{columns.low}-{columns.low + columns.extent} can't be read ({said(error, path)}); "
-            "copy the file again."
+            f"{path} is damaged: rows {rows[0]} to {rows[1]}, columns {columns[0]} to "
+            f"{columns[1]} can't be read ({said(error, path)}); copy the file again."
         ) from error
 
 

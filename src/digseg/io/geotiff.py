@@ -5,27 +5,29 @@ from __future__ import annotations
 import hashlib
 import math
 import time as clock
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from digseg.errors import CorruptInputError, DigsegError, UnsupportedInputError, UsageError
-from digseg.grid import Grid
 from digseg.io import tiff_guard
 from digseg.io.files import identity, is_remote
 from digseg.io.gdal import (
-    GdalArray,
-    GdalMask,
     environment,
     failures,
     grid_of,
     is_georeferenced,
     open_dataset,
+    pixels,
     said,
+    validity,
 )
 from digseg.io.registry import Probe
-from digseg.raster import Mask, Raster, Source, Volume
+from digseg.lazy import Bounds, WindowArray, box
+from digseg.raster import ClassTable, Mask, Raster, Source, Volume
+from digseg.types import AnyArray, LazyArray
 
 _PROBE_BYTES = 64 * 2**20  # decoded by `info` to find damage
 _PROBE_SECONDS = 2.0
@@ -63,6 +65,39 @@ def write(mask: Mask, path: Path, *, source: Raster | Volume | None) -> list[Pat
     from digseg.io.cog import write_cog
 
     return write_cog(mask, path, source=source)
+
+
+def read_mask(path: str) -> Mask:
+    """Labels of a GeoTIFF, lazily, with the names and colours that it carries.
+
+    Raises
+    ------
+    UnsupportedInputError
+        It has several bands, or values that are no labels.
+    """
+    from digseg.io.cog import read_classes
+
+    raster = read(path)
+    if raster.bands != 1 or np.dtype(raster.data.dtype).kind != "u":
+        raise UnsupportedInputError(f"{path} holds no labels: those are one band of whole numbers.")
+    nodata = None if raster.nodata is None else int(raster.nodata)
+    classes = read_classes(path)
+    meta = {"named": classes is not None}
+    return Mask(plane(raster.data), raster.grid, classes or ClassTable(()), nodata, meta)
+
+
+def plane(data: LazyArray) -> WindowArray:
+    """The first band of ``[band, y, x]`` as a lazy ``[y, x]``."""
+    return WindowArray(data.shape[1:], data.dtype, _FirstBand(data))
+
+
+@dataclass(frozen=True, eq=False)
+class _FirstBand:
+    data: LazyArray
+
+    def __call__(self, bounds: Bounds) -> AnyArray:
+        found: AnyArray = box(self.data, ((0, 1), *bounds))[0]
+        return found
 
 
 def _guard(path: str) -> None:
@@ -165,11 +200,11 @@ def _raster(path: str, dataset: Any) -> Raster:
     grid = grid_of(dataset)
     shape = (int(dataset.count), *grid.shape)
     levels = tuple(
-        GdalArray(path, (shape[0], *side), dtype, level) for level, side in _overviews(dataset)
+        pixels(path, (shape[0], *side), dtype, level) for level, side in _overviews(dataset)
     )
     nodata, valid = _validity(path, dataset)
     return Raster(
-        data=GdalArray(path, (shape[0], shape[1], shape[2]), dtype),
+        data=pixels(path, (shape[0], shape[1], shape[2]), dtype),
         grid=grid,
         nodata=nodata,
         valid=valid,
@@ -202,7 +237,7 @@ def _overviews(dataset: Any) -> list[tuple[int, tuple[int, int]]]:
     return found
 
 
-def _validity(path: str, dataset: Any) -> tuple[float | None, GdalMask | None]:
+def _validity(path: str, dataset: Any) -> tuple[float | None, WindowArray | None]:
     """One nodata value for all bands, and a mask where that does not say it all."""
     from rasterio.enums import MaskFlags
 
@@ -212,9 +247,9 @@ def _validity(path: str, dataset: Any) -> tuple[float | None, GdalMask | None]:
     masked = bool(flags & {MaskFlags.per_dataset, MaskFlags.alpha})
     same = all(_same(value, values[0]) for value in values)
     if not same:
-        return None, GdalMask(path, shape)
+        return None, validity(path, shape)
     nodata = None if values[0] is None else float(values[0])
-    return nodata, GdalMask(path, shape) if masked else None
+    return nodata, validity(path, shape) if masked else None
 
 
 def _same(a: float | None, b: float | None) -> bool:
@@ -333,7 +368,7 @@ def probe_pixels(path: str, dataset: Any) -> None:
     else:
         chosen = list(range(total))
     end = clock.monotonic() + _PROBE_SECONDS
-    masked = GdalMask(path, (dataset.height, dataset.width)) if _has_mask(dataset) else None
+    masked = validity(path, (dataset.height, dataset.width)) if _has_mask(dataset) else None
     for number in chosen:
         top, left = number // across * rows, number % across * columns
         height, width = min(rows, dataset.height - top), min(columns, dataset.width - left)
@@ -348,12 +383,3 @@ def _has_mask(dataset: Any) -> bool:
     from rasterio.enums import MaskFlags
 
     return any(MaskFlags.per_dataset in flags for flags in dataset.mask_flag_enums)
-
-
-def grid_equal_crs(a: Grid, b: Grid) -> bool:
-    """Whether two grids have the same CRS, however it is written."""
-    from rasterio.crs import CRS
-
-    if a.crs is None or b.crs is None:
-        return a.crs is b.crs
-    return a.crs == b.crs or bool(CRS.from_user_input(a.crs) == CRS.from_user_input(b.crs))
