@@ -1,0 +1,120 @@
+"""A model shown magnified (or reduced) pixels, and its answer brought back without a shift.
+
+A volume's planes may be tiny, squeezed (pixels that are not square) or far finer than what a
+model knows. The planes, the store and the labels keep the file's own pixels; only what goes
+through the network is resampled, tile by tile, and the soft masks come back the same way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from digseg.orientation import Axis
+from digseg.prompts import Prompt
+from digseg.raster import Volume
+from digseg.resample import Rescale, rescale
+from digseg.run.volumes import plane_turn
+from digseg.settings import SegmentSettings
+from digseg.types import AnyArray, Encoded, EncodingModel, Float32Array, SegmentationModel
+
+#: Pixels whose sides differ by less than this factor are square enough to be left alone.
+SQUARE_ENOUGH = 1.25
+#: Planes whose longer side has fewer pixels than this are magnified, at most `LARGEST` times.
+SMALL, LARGEST = 224, 4.0
+
+Factors = tuple[float, float]
+
+
+def magnification(volume: Volume, settings: SegmentSettings, axis: Axis | None = None) -> Factors:
+    """How many times taller and wider the model sees the pixels of the planes across ``axis``.
+
+    With ``settings.spacing`` as asked (0: as they are). Else squeezed pixels are made square, the
+    finer side kept, so that nothing is lost; and planes too small to show an organ are magnified,
+    as they were in training.
+    """
+    grid = plane_turn(volume.grid, settings, axis).grid(volume.grid)
+    _, rows, columns = grid.shape
+    _, high, wide = grid.spacing
+    if settings.spacing is not None:
+        return (
+            (1.0, 1.0)
+            if settings.spacing == 0
+            else (high / settings.spacing, wide / settings.spacing)
+        )
+    tall, broad = 1.0, 1.0
+    if max(high, wide) >= SQUARE_ENOUGH * min(high, wide):
+        tall, broad = high / min(high, wide), wide / min(high, wide)
+    longest = max(rows * tall, columns * broad)
+    factor = min(LARGEST, max(1.0, SMALL / longest))
+    return tall * factor, broad * factor
+
+
+def magnified(model: SegmentationModel, factors: Factors) -> SegmentationModel:
+    """The model behind a magnifying glass; the model itself where the factors are 1."""
+    if factors == (1.0, 1.0):
+        return model
+    if isinstance(model, EncodingModel):
+        return MagnifiedEncoder(model, factors)
+    return Magnified(model, factors)
+
+
+@dataclass(frozen=True)
+class Magnified:
+    """A `SegmentationModel` that sees each tile ``factors`` times taller and wider."""
+
+    model: SegmentationModel
+    factors: Factors
+
+    @property
+    def identity(self) -> str:
+        told = f"{self.model.identity}|magnified {self.factors[0]:.9g} {self.factors[1]:.9g}"
+        return hashlib.sha256(told.encode()).hexdigest()
+
+    @property
+    def multiple(self) -> int:
+        """Any tile will do: what the network sees is rounded to its own multiple."""
+        return 1
+
+    def __call__(self, tiles: Float32Array, prompts: Sequence[Prompt]) -> Float32Array:
+        rows, columns = self._scales(tiles.shape[-2], tiles.shape[-1])
+        return _back(self.model(_seen(tiles, rows, columns), prompts), rows, columns)
+
+    def _scales(self, height: int, width: int) -> tuple[Rescale, Rescale]:
+        step = self.model.multiple
+        new = (
+            max(step, round(side * factor / step) * step)
+            for side, factor in zip((height, width), self.factors, strict=True)
+        )
+        return Rescale(height, next(new)), Rescale(width, next(new))
+
+
+@dataclass(frozen=True)
+class MagnifiedEncoder(Magnified):
+    """The same for a model that keeps what it read of a tile."""
+
+    model: EncodingModel
+
+    def encode(self, tiles: Float32Array) -> Encoded:
+        """Tiles ``float32 [N, 3, H, W]`` to arrays worth keeping, with the tile's own size."""
+        rows, columns = self._scales(tiles.shape[-2], tiles.shape[-1])
+        size = np.tile(np.array(tiles.shape[-2:], dtype=np.int32), (len(tiles), 1))
+        return {**self.model.encode(_seen(tiles, rows, columns)), "tile_size": size}
+
+    def decode(self, encoded: Encoded, prompts: Sequence[Prompt]) -> Float32Array:
+        inner = {name: array for name, array in encoded.items() if name != "tile_size"}
+        height, width = (int(side) for side in encoded["tile_size"][0])
+        return _back(self.model.decode(inner, prompts), *self._scales(height, width))
+
+
+def _seen(tiles: AnyArray, rows: Rescale, columns: Rescale) -> Float32Array:
+    whole = (0, rows.new, 0, columns.new)
+    return np.clip(rescale(tiles, rows, columns, whole), 0.0, 1.0)
+
+
+def _back(answers: AnyArray, rows: Rescale, columns: Rescale) -> Float32Array:
+    whole = (0, rows.old, 0, columns.old)
+    return np.clip(rescale(answers, rows.inverse, columns.inverse, whole), 0.0, 1.0)
