@@ -1,0 +1,19 @@
+"""The tiled engine: flat memory, exact blending, a resumable probability store."""
+
+from digseg.engine.labels import LabelRule, LazyLabels, labels
+from digseg.engine.plan import Block, BlockInfo, Order, Plan
+from digseg.engine.segment import EngineResult, segment
+from digseg.engine.store import ProbabilityStore
+
+__all__ = [
+    "Block",
+    "BlockInfo",
+    "EngineResult",
+    "LabelRule",
+    "LazyLabels",
+    "Order",
+    "Plan",
+    "ProbabilityStore",
+    "labels",
+    "segment",
+]

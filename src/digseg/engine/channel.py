@@ -1,0 +1,61 @@
+"""A queue between two threads, bounded by bytes, that both ends can break off."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Closed(Exception):  # noqa: N818 - a signal, no fault
+    """The other side is gone: stop."""
+
+
+class Channel(Generic[Item]):
+    """First in, first out; holds at most ``limit`` bytes, but always one item."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._items: deque[tuple[Item, int]] = deque()
+        self._bytes = 0
+        self._ended = False
+        self._aborted = False
+        self._changed = threading.Condition()
+
+    def put(self, item: Item, size: int = 0) -> None:
+        """Add an item; waits while the channel is full. `Closed` after `abort`."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._aborted or not self._items or self._bytes + size <= self._limit
+            )
+            if self._aborted:
+                raise Closed
+            self._items.append((item, size))
+            self._bytes += size
+            self._changed.notify_all()
+
+    def get(self) -> Item:
+        """Take the oldest item. `Closed` after `abort`, or after `end` once all are taken."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._aborted or self._ended or bool(self._items))
+            if self._aborted or not self._items:
+                raise Closed
+            item, size = self._items.popleft()
+            self._bytes -= size
+            self._changed.notify_all()
+            return item
+
+    def end(self) -> None:
+        """No more items will come; those inside are still delivered."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def abort(self) -> None:
+        """Stop both sides at once."""
+        with self._changed:
+            self._aborted = True
+            self._items.clear()
+            self._changed.notify_all()

@@ -1,0 +1,116 @@
+"""Parts of tiles that wait on disk for another block.
+
+A tile on the border of blocks is computed once, by whichever block comes first; what the others
+need of it is lent to them here: final bytes in cores, raw answers in the narrow ramps. A lent
+part is only a cache. Where it is missing or torn (zip checks every member's CRC), the tile is
+computed again and gives the same.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from digseg.blend import Cell, Contribution
+from digseg.engine.durable import write_durably
+from digseg.engine.plan import Block
+from digseg.tiles import Tile
+from digseg.types import AnyArray
+
+_SUFFIX = ".npz"
+
+
+class Lending:
+    """The folder of lent parts of one store."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, block: Block, parts: Sequence[Contribution]) -> int:
+        """Lend the parts of a batch to a block; returns the bytes written."""
+        content = pack(parts)
+        first = parts[0].tile
+        name = f"{first.plane}.{first.row}.{first.column}{_SUFFIX}"
+        write_durably(self._folder / block.key / name, content)
+        return len(content)
+
+    def take(self, block: Block) -> dict[Tile, Contribution]:
+        """All sound parts that were lent to a block, by tile."""
+        found: dict[Tile, Contribution] = {}
+        for path in sorted((self._folder / block.key).glob(f"*{_SUFFIX}")):
+            for part in _unpack_file(path):
+                found[part.tile] = part
+        return found
+
+    def blocks(self) -> set[Block]:
+        """Blocks to which something is lent."""
+        if not self._folder.is_dir():
+            return set()
+        return {Block.from_key(path.name) for path in self._folder.iterdir()}
+
+    def drop(self, block: Block) -> None:
+        """Forget what was lent to a finished block."""
+        shutil.rmtree(self._folder / block.key, ignore_errors=True)
+
+    def clear(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def pack(parts: Sequence[Contribution]) -> bytes:
+    """Bytes of some parts: an uncompressed ``.npz``."""
+    arrays: dict[str, AnyArray] = {}
+    for part in parts:
+        name = f"{part.tile.plane},{part.tile.row},{part.tile.column}"
+        arrays[f"{name}/window"] = np.array([*part.window, int(part.failed)], dtype=np.int64)
+        arrays[f"{name}/valid"] = np.packbits(part.valid)
+        for (row, column), values in part.cells.items():
+            arrays[f"{name}/{row},{column}"] = values
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def unpack(content: bytes) -> list[Contribution]:
+    """Inverse of `pack`.
+
+    Raises
+    ------
+    zipfile.BadZipFile, ValueError, KeyError, EOFError
+        The bytes are torn.
+    """
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        names = [key.removesuffix("/window") for key in arrays.files if key.endswith("/window")]
+        parts = []
+        for name in names:
+            plane, row, column = (int(value) for value in name.split(","))
+            top, bottom, left, right, failed = (int(v) for v in arrays[f"{name}/window"])
+            shape = (bottom - top, right - left)
+            bits = np.unpackbits(arrays[f"{name}/valid"], count=shape[0] * shape[1])
+            cells: dict[Cell, AnyArray] = {}
+            for key in arrays.files:
+                owner, _, place = key.rpartition("/")
+                if owner == name and place not in ("window", "valid"):
+                    cell_row, cell_column = (int(value) for value in place.split(","))
+                    cells[cell_row, cell_column] = arrays[key]
+            parts.append(
+                Contribution(
+                    Tile(plane, row, column),
+                    (top, bottom, left, right),
+                    cells,
+                    bits.astype(np.bool_).reshape(shape),
+                    bool(failed),
+                )
+            )
+    return parts
+
+
+def _unpack_file(path: Path) -> list[Contribution]:
+    try:
+        return unpack(path.read_bytes())
+    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError):
+        return []

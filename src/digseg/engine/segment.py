@@ -1,0 +1,327 @@
+"""A whole run in this process: read ahead | model | write behind.
+
+Three threads, so that the model never waits: one reads the next tiles, the caller's thread is in
+the model, one blends and writes. The queues between them are bounded in bytes; nothing else grows
+with the scene.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from digseg.engine.channel import Channel, Closed
+from digseg.engine.durable import DurableStore
+from digseg.engine.infer import Answer, Inference, Meter
+from digseg.engine.lending import Lending
+from digseg.engine.plan import Batch, Block, Order, Plan
+from digseg.engine.reading import ReadTile, read_batch
+from digseg.engine.state import RunState, identity_of
+from digseg.engine.store import ProbabilityStore
+from digseg.engine.writing import BlockWriter, Written
+from digseg.errors import DoesNotFitError, OutputExistsError
+from digseg.events import (
+    BlockWritten,
+    Callback,
+    CancelToken,
+    RunFinished,
+    RunPlanned,
+    TileFailed,
+    ignore,
+)
+from digseg.prompts import PromptSet
+from digseg.settings import SegmentSettings
+from digseg.tiles import Tile
+from digseg.types import SegmentationModel, TileSource
+
+_READ_AHEAD = 64 << 20  # bytes of tiles waiting for the model
+_WRITE_BEHIND = 64 << 20  # bytes of answers waiting to be written
+_NO_SPACE = 28  # errno.ENOSPC
+
+
+@dataclass(frozen=True)
+class EngineResult:
+    """What a run did.
+
+    Parameters
+    ----------
+    store
+        The finished store.
+    failed
+        Tiles without an answer; their pixels are ``failed`` in the coverage.
+    seconds
+        Wall time.
+    meter
+        Calls, tiles, pixels and seconds of the model in this session.
+    bytes_written, bytes_lent
+        Bytes of the store's files, and of parts that waited on disk for a neighbour block.
+    """
+
+    store: ProbabilityStore
+    failed: tuple[Tile, ...]
+    seconds: float
+    meter: Meter
+    bytes_written: int = 0
+    bytes_lent: int = 0
+
+
+def segment(
+    source: TileSource,
+    model: SegmentationModel,
+    prompts: PromptSet,
+    settings: SegmentSettings,
+    store_path: str | Path,
+    *,
+    recipe: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    callback: Callback = ignore,
+    cancel: CancelToken | None = None,
+    order: Order | None = None,
+    plan: Plan | None = None,
+    backend: type[DurableStore] = DurableStore,
+) -> EngineResult:
+    """Segment all planes of a source into a probability store.
+
+    Parameters
+    ----------
+    source
+        What is read, already in the model's channels and range.
+    store_path
+        Folder of the zarr store.
+    recipe
+        Kept in the store's attributes.
+    resume
+        Finish the run that stands in ``store_path``; only what is missing is computed.
+    overwrite
+        Replace what stands there.
+    callback
+        Hears `events`, from the engine's threads, one call at a time.
+    order
+        Chooses the next block among the pending ones, for example those in view.
+    plan
+        Other blocks or batches than the plan's own choice; the answer is the same.
+
+    Returns
+    -------
+    The result; tiles that failed are in it, not raised.
+
+    Raises
+    ------
+    OutputExistsError, ResumeError, DoesNotFitError, Cancelled
+        The store is there already; the run does not match; the disk is full; the person stopped.
+    """
+    begun = time.perf_counter()
+    cancel = cancel or CancelToken()
+    store, state = open_run(
+        source, model, prompts, settings, Path(store_path),
+        recipe=recipe, resume=resume, overwrite=overwrite, plan=plan, backend=backend,
+    )  # fmt: skip
+    run = _Run(source, Inference(model, prompts.prompts), store, state, callback, cancel, order)
+    pending = state.pending()
+    callback(RunPlanned(store.plan.lattice.count, len(pending), 0, 0))
+    try:
+        run.go(pending)
+    finally:
+        state.journal.close()
+    seconds = time.perf_counter() - begun
+    failed = tuple(sorted(state.failed))
+    meter = run.inference.meter
+    callback(RunFinished(meter.tiles, len(failed), seconds, meter.seconds))
+    return EngineResult(store, failed, seconds, meter, run.bytes_written, run.writer.lent_bytes)
+
+
+def open_run(
+    source: TileSource,
+    model: SegmentationModel,
+    prompts: PromptSet,
+    settings: SegmentSettings,
+    path: Path,
+    *,
+    recipe: Mapping[str, Any] | None,
+    resume: bool,
+    overwrite: bool,
+    plan: Plan | None,
+    backend: type[DurableStore],
+) -> tuple[ProbabilityStore, RunState]:
+    """A new store, or the one to be finished."""
+    identity = identity_of(source, model, prompts, settings)
+    if resume and path.exists():
+        store = ProbabilityStore.open(path, writable=True, backend=backend)
+        return store, RunState.resume(store, identity)
+    if path.exists():
+        if not overwrite:
+            raise OutputExistsError(
+                f"{path} is there already: use --resume to finish it or --overwrite to replace it."
+            )
+        shutil.rmtree(path)
+    plan = plan or Plan.make(source.shape, len(prompts), settings, multiple=model.multiple)
+    store = ProbabilityStore.create(path, plan, prompts, recipe=recipe, backend=backend)
+    return store, RunState.begin(store, identity)
+
+
+@dataclass(frozen=True)
+class _Begin:
+    block: Block
+
+
+@dataclass(frozen=True)
+class _Read:
+    batch: Batch
+    tiles: Future[list[ReadTile]]
+
+
+@dataclass(frozen=True)
+class _End:
+    block: Block
+
+
+@dataclass
+class _Run:
+    source: TileSource
+    inference: Inference
+    store: ProbabilityStore
+    state: RunState
+    callback: Callback
+    cancel: CancelToken
+    order: Order | None
+    bytes_written: int = 0
+    _fault: BaseException | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.writer = BlockWriter(self.store, self.state)
+        self._to_model: Channel[_Begin | _Read | _End] = Channel(_READ_AHEAD)
+        self._to_disk: Channel[_Begin | list[Answer] | _End] = Channel(_WRITE_BEHIND)
+
+    def go(self, pending: list[Block]) -> None:
+        """Run the three threads to the end, or stop all of them."""
+        threads = [
+            threading.Thread(target=self._guard, args=(work,), name=f"digseg {name}", daemon=True)
+            for name, work in (("read", lambda: self._read(pending)), ("write", self._write))
+        ]
+        self._total = len(pending)
+        for thread in threads:
+            thread.start()
+        try:
+            self._infer()
+        except Closed:
+            pass
+        except BaseException:
+            self._abort()
+            raise
+        finally:
+            for thread in threads:
+                thread.join()
+        if self._fault is not None:
+            raise self._fault
+        if not self.state.pending():
+            self.writer.close()
+
+    def _abort(self) -> None:
+        self._to_model.abort()
+        self._to_disk.abort()
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Closed:
+            pass
+        except BaseException as error:  # noqa: BLE001 - carried to the caller's thread
+            self._fault = self._fault or _explained(error, self.store.path)
+            self._abort()
+
+    # The reading thread -------------------------------------------------------------------------
+
+    def _read(self, pending: list[Block]) -> None:
+        lending = Lending(self.store.private / "lent")
+        lent_before = lending.blocks()
+        asked: set[Tile] = set()  # first tiles of batches already on their way
+        size = 4 * 3 * _area(self.store.plan.lattice.tile_shape)
+        with ThreadPoolExecutor(2, thread_name_prefix="digseg tile") as pool:
+            for block in self._ordered(pending):
+                self._to_model.put(_Begin(block))
+                lacking = set(self.state.needs(block))
+                if block in lent_before:
+                    lacking -= set(lending.take(block))
+                for batch in self.store.plan.batches(block):
+                    if batch[0] in asked or not lacking.intersection(batch):
+                        continue
+                    asked.add(batch[0])
+                    future = pool.submit(read_batch, self.source, self.store.plan.lattice, batch)
+                    self._to_model.put(_Read(batch, future), size * len(batch))
+                self._to_model.put(_End(block))
+        self._to_model.end()
+
+    def _ordered(self, pending: list[Block]) -> Iterator[Block]:
+        if self.order is None:
+            yield from pending
+            return
+        left = {block: self.store.plan.info(block) for block in pending}
+        while left:
+            chosen = self.order(list(left.values())).block
+            del left[chosen]
+            yield chosen
+
+    # The caller's thread ------------------------------------------------------------------------
+
+    def _infer(self) -> None:
+        while True:
+            self.cancel.check()
+            try:
+                item = self._to_model.get()
+            except Closed:
+                break
+            if isinstance(item, _Read):
+                answers = self.inference(item.tiles.result())
+                size = sum(a.values.nbytes for a in answers if a.values is not None)
+                for answer in answers:
+                    if answer.failed:
+                        window = self.store.plan.lattice.window(answer.read.tile)
+                        self._tell(TileFailed(answer.read.tile.plane, window, answer.reason))
+                self._to_disk.put(answers, size)
+            else:
+                self._to_disk.put(item)
+        self._to_disk.end()
+
+    # The writing thread -------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        done = 0
+        while True:
+            item = self._to_disk.get()
+            if isinstance(item, _Begin):
+                self.writer.begin(item.block)
+            elif isinstance(item, _End):
+                done += 1
+                self._report(self.writer.end(), done)
+            else:
+                self.writer.add(item)
+
+    def _report(self, written: Written, done: int) -> None:
+        self.bytes_written += written.bytes
+        window = self.store.plan.window(written.block)
+        for plane in self.store.plan.planes(written.block):
+            self._tell(BlockWritten(plane, window, written.tiles, done, self._total))
+
+    def _tell(self, event: Any) -> None:
+        with self._lock:
+            self.callback(event)
+
+
+def _area(shape: tuple[int, int]) -> int:
+    return shape[0] * shape[1]
+
+
+def _explained(error: BaseException, path: Path) -> BaseException:
+    if isinstance(error, OSError) and error.errno == _NO_SPACE:
+        return DoesNotFitError(
+            f"The disk of {path} is full: free some space and go on with --resume."
+        )
+    return error

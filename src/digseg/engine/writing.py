@@ -1,0 +1,151 @@
+"""Answers into blocks: blend, lend to neighbours, write, journal. Runs in one thread."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from digseg.blend import BlockBuffer, Contribution, contribute
+from digseg.engine.durable import write_durably
+from digseg.engine.infer import Answer
+from digseg.engine.lending import Lending
+from digseg.engine.plan import Block
+from digseg.engine.state import RunState, leftovers_path, load_leftovers
+from digseg.engine.store import ProbabilityStore
+from digseg.tiles import Tile
+
+
+@dataclass(frozen=True)
+class Written:
+    """A block that is on disk and in the journal."""
+
+    block: Block
+    tiles: int
+    failed: tuple[Tile, ...]
+    bytes: int
+
+
+class BlockWriter:
+    """Fills one block at a time: `begin`, `add` for each batch, `end`."""
+
+    def __init__(self, store: ProbabilityStore, state: RunState) -> None:
+        self._store = store
+        self._state = state
+        self._plan = store.plan
+        self._prompts = len(store.prompts)
+        self._lending = Lending(store.private / "lent")
+        self._failed: set[Tile] = set()  # in this session: not tried again for the next block
+        self._block: Block | None = None
+        self._buffers: dict[int, BlockBuffer] = {}
+        self._wanted: set[Tile] = set()
+        self.lent_bytes = 0
+
+    def begin(self, block: Block) -> None:
+        """Start a block, from nothing or from what an earlier run left of it."""
+        self._block = block
+        self._wanted = set(self._state.needs(block))
+        self._buffers = self._reopen(block) if block in self._state.missing else self._fresh(block)
+        for tile, part in self._lending.take(block).items():
+            if tile in self._wanted:
+                self._take(part)
+        for tile in sorted(self._wanted & self._failed):
+            part_ = contribute(self._plan.lattice, tile, self._plan.window(block), None, None)
+            if part_ is not None:
+                self._take(part_)
+
+    def add(self, answers: Sequence[Answer]) -> None:
+        """Take in a batch: parts for this block, and parts to lend to others."""
+        lent: dict[Block, list[Contribution]] = {}
+        for answer in answers:
+            tile = answer.read.tile
+            if answer.failed:
+                self._failed.add(tile)
+            valid = None if answer.failed else answer.read.valid
+            for block in self._plan.blocks_of(tile):
+                mine = block == self._block
+                if not (tile in self._wanted if mine else self._state.needed(tile, block)):
+                    continue
+                window = self._plan.window(block)
+                part = contribute(self._plan.lattice, tile, window, answer.values, valid)
+                if part is None:
+                    continue
+                if mine:
+                    self._take(part)
+                elif not part.failed:
+                    lent.setdefault(block, []).append(part)
+        for block, parts in lent.items():
+            self.lent_bytes += self._lending.put(block, parts)
+
+    def end(self) -> Written:
+        """Write the block, then its journal line, then forget what it borrowed."""
+        block = self._block
+        if block is None or self._wanted:
+            raise RuntimeError(f"block {block} ends with {len(self._wanted)} tiles not heard of")
+        finished = [self._buffers[plane].finish() for plane in self._plan.planes(block)]
+        failed = tuple(sorted({t for b in self._buffers.values() for t in b.failed}))
+        probabilities = np.stack([values for values, _ in finished], axis=1)  # [K, P, h, w]
+        coverage = np.stack([cover for _, cover in finished])  # [P, h, w]
+        files = self._store.write_block(block, probabilities, coverage)
+        if failed:
+            self._save_leftovers(block)
+        self._state.commit(block, failed, files)
+        self._lending.drop(block)
+        if not failed:
+            leftovers_path(self._store, block).unlink(missing_ok=True)
+        self._block, self._buffers = None, {}
+        tiles = len(self._plan.touching(block)) - len(failed)
+        return Written(block, tiles, failed, sum(files.values()))
+
+    def close(self) -> None:
+        """Tidy up after a run that left nothing to do."""
+        self._lending.clear()
+
+    def _take(self, part: Contribution) -> None:
+        self._buffers[part.tile.plane].add(part)
+        self._wanted.discard(part.tile)
+
+    def _fresh(self, block: Block) -> dict[int, BlockBuffer]:
+        window = self._plan.window(block)
+        height, width = window[1] - window[0], window[3] - window[2]
+        return {
+            plane: BlockBuffer(
+                self._plan.lattice,
+                window,
+                np.zeros((self._prompts, height, width), dtype=np.uint8),
+                np.zeros((height, width), dtype=np.uint8),
+            )
+            for plane in self._plan.planes(block)
+        }
+
+    def _reopen(self, block: Block) -> dict[int, BlockBuffer]:
+        """Buffers of a block in which tiles failed, as they stood when it was written."""
+        sums = load_leftovers(leftovers_path(self._store, block))
+        if sums is None:
+            raise RuntimeError(f"block {block.key} was reopened without its unfinished sums")
+        probabilities, coverage = self._store.read_block(block)
+        buffers = {}
+        for index, plane in enumerate(self._plan.planes(block)):
+            buffers[plane] = BlockBuffer(
+                self._plan.lattice,
+                self._plan.window(block),
+                np.ascontiguousarray(probabilities[:, index]),
+                np.ascontiguousarray(coverage[index]),
+            )
+            prefix = f"{plane}:"
+            buffers[plane].restore(
+                {k.removeprefix(prefix): v for k, v in sums.items() if k.startswith(prefix)}
+            )
+        return buffers
+
+    def _save_leftovers(self, block: Block) -> None:
+        sums = {
+            f"{plane}:{key}": total
+            for plane, buffer in self._buffers.items()
+            for key, total in buffer.leftovers().items()
+        }
+        content = io.BytesIO()
+        np.savez(content, **sums)
+        write_durably(leftovers_path(self._store, block), content.getvalue())
