@@ -323,7 +323,7 @@ def _facts(dataset: Any, raster: Raster) -> dict[str, Any]:
         "colors": list(raster.meta["colors"]),
         "palette": "palette" in raster.meta,
         "mask": raster.valid is not None,
-        "compression": dataset.compression.name if dataset.compression else None,
+        "compression": dataset.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION"),
         "block": list(dataset.block_shapes[0]),
         "unit": raster.grid.unit,
         "pixel_is": tags.get("AREA_OR_POINT"),
