@@ -1,0 +1,15 @@
+"""How good a model is on labelled data. Level 5."""
+
+from digseg.evaluate.core import EvaluateSettings, Evaluation, evaluate, evaluate_set
+from digseg.evaluate.dataset import LabelledSet, open_sets
+from digseg.evaluate.report import write_report
+
+__all__ = [
+    "EvaluateSettings",
+    "Evaluation",
+    "LabelledSet",
+    "evaluate",
+    "evaluate_set",
+    "open_sets",
+    "write_report",
+]

@@ -1,0 +1,220 @@
+"""Labelled sets on disk: a ``dataset.json`` beside ``images/`` and ``masks/``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from digseg.errors import DatasetError, InputNotFoundError
+from digseg.prompts import normalise
+
+#: A set whose training masks hold less background than this has no background to choose.
+ALMOST_NONE = 0.005
+
+#: Structures that a person asks for as one, for anatomy sets that name only the parts.
+_DERIVED = {"vertebrae": "vertebra", "kidney": "kidney", "lung": "lung", "rib": "rib"}
+
+
+@dataclass(frozen=True)
+class ClassName:
+    """One class of a set: its id in the masks, its name, other words for it."""
+
+    id: int
+    name: str
+    synonyms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """A set of images and masks.
+
+    Parameters
+    ----------
+    folder
+        Where ``dataset.json`` lies.
+    classes
+        In the order of the file.
+    splits
+        Names (without extension) by split.
+    groups
+        Class ids by the name for all of them together.
+    unlabelled
+        Class ids that the masks of single images don't know, by image name.
+    foreign
+        Names of things that may be in the images though no mask marks them.
+    window
+        CT display window in HU, where the set names one.
+    bands
+        Band names, where the set names them.
+    """
+
+    folder: Path
+    name: str
+    domain: str
+    modality: str
+    image_ext: str
+    mask_ext: str
+    ignore: int
+    classes: tuple[ClassName, ...]
+    splits: Mapping[str, tuple[str, ...]]
+    groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    unlabelled: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    foreign: tuple[str, ...] = ()
+    window: tuple[float, float] | None = None
+    bands: tuple[str, ...] = ()
+    use: str = ""
+    licence: str = ""
+    source: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(item.name for item in self.classes)
+
+    def image(self, name: str) -> Path:
+        return self.folder / "images" / f"{name}{self.image_ext}"
+
+    def mask(self, name: str) -> Path:
+        return self.folder / "masks" / f"{name}{self.mask_ext}"
+
+    def split(self, split: str) -> tuple[str, ...]:
+        """Names of a split.
+
+        Raises
+        ------
+        DatasetError
+            The set has no such split, or nothing is in it.
+        """
+        names = self.splits.get(split, ())
+        if not names:
+            have = ", ".join(sorted(self.splits)) or "none"
+            raise DatasetError(
+                f"{self.folder.name} has no split {split!r}; its splits are: {have}."
+            )
+        return names
+
+    def pairs(self, split: str) -> list[tuple[Path, Path]]:
+        """Image and mask of each name of a split.
+
+        Raises
+        ------
+        DatasetError
+            One of the two is missing; the message names it.
+        """
+        found = []
+        for name in self.split(split):
+            image, mask = self.image(name), self.mask(name)
+            for path, role in ((image, "image"), (mask, "mask")):
+                if not path.exists():
+                    raise DatasetError(
+                        f"{self.folder.name}: the {role} {path.name} ({split} split) is missing."
+                    )
+            found.append((image, mask))
+        return found
+
+
+def open_sets(path: Path | str) -> list[LabelledSet]:
+    """The set in ``path``, or every set in the folders of ``path``.
+
+    Raises
+    ------
+    InputNotFoundError
+        There is no such folder.
+    DatasetError
+        No set is there, or a ``dataset.json`` is broken.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise InputNotFoundError(f"There is no folder {str(path)!r} with labelled images.")
+    if (folder / "dataset.json").is_file():
+        return [read_set(folder)]
+    found = [read_set(item.parent) for item in sorted(folder.glob("*/dataset.json"))]
+    if not found:
+        raise DatasetError(
+            f"{str(path)!r} holds no dataset.json, nor do its folders: give the folder of a set."
+        )
+    return found
+
+
+def read_set(folder: Path) -> LabelledSet:
+    """One set from its ``dataset.json``.
+
+    Raises
+    ------
+    DatasetError
+        The file is no JSON, or a key is missing or wrong.
+    """
+    where = folder / "dataset.json"
+    try:
+        values = json.loads(where.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DatasetError(f"{where} is no readable JSON: {error}.") from error
+    if not isinstance(values, dict):
+        raise DatasetError(f"{where} has to hold one JSON object.")
+    try:
+        return _from_values(folder, values)
+    except KeyError as error:
+        raise DatasetError(f"{where} lacks the key {error.args[0]!r}.") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(f"{where} is not as it should be: {error}.") from error
+
+
+def _from_values(folder: Path, values: Mapping[str, Any]) -> LabelledSet:
+    classes = tuple(
+        ClassName(int(item["id"]), str(item["name"]), tuple(map(str, item.get("synonyms", ()))))
+        for item in values["classes"]
+    )
+    ignore = int(values.get("ignore_index", 255))
+    _check_classes(folder, classes, ignore)
+    silent = values.get("not_annotated", ())
+    by_image = silent if isinstance(silent, dict) else {}
+    window = values.get("window")
+    groups = {name: tuple(map(int, ids)) for name, ids in values.get("groups", {}).items()}
+    return LabelledSet(
+        folder=folder,
+        name=str(values.get("name", folder.name)),
+        domain=str(values.get("domain", "")),
+        modality=str(values.get("modality", "")),
+        image_ext=str(values["image_ext"]),
+        mask_ext=str(values["mask_ext"]),
+        ignore=ignore,
+        classes=classes,
+        splits={key: tuple(map(str, names)) for key, names in values["splits"].items()},
+        groups=groups or _derived_groups(classes),
+        unlabelled={str(key): frozenset(map(int, ids)) for key, ids in by_image.items()},
+        foreign=() if isinstance(silent, dict) else tuple(map(str, silent)),
+        window=None if window is None else (float(window[0]), float(window[1])),
+        bands=tuple(map(str, values.get("bands", ()))),
+        use=str(values.get("use", "")),
+        licence=str(values.get("licence", "")),
+        source=str(values.get("source", "")),
+    )
+
+
+def _check_classes(folder: Path, classes: Sequence[ClassName], ignore: int) -> None:
+    if not classes:
+        raise DatasetError(f"{folder / 'dataset.json'} names no class.")
+    for item in classes:
+        if item.id == ignore or not 0 < item.id < 2**16:
+            raise DatasetError(f"{folder / 'dataset.json'}: class {item.name!r} has id {item.id}.")
+    told: set[int | str] = set()
+    for item in classes:
+        for value in (item.id, normalise(item.name)):
+            if value in told:
+                raise DatasetError(f"{folder / 'dataset.json'} has {value!r} for two classes.")
+            told.add(value)
+
+
+def _derived_groups(classes: Sequence[ClassName]) -> dict[str, tuple[int, ...]]:
+    """Parts that share a word (``L3 vertebra``, ``T12 vertebra``) under the word for them all."""
+    groups = {}
+    names = {normalise(item.name) for item in classes}
+    for group, word in _DERIVED.items():
+        ids = tuple(item.id for item in classes if word in normalise(item.name).split())
+        if len(ids) > 1 and group not in names:
+            groups[group] = ids
+    return groups

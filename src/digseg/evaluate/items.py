@@ -1,0 +1,202 @@
+"""Images of a labelled set as the model sees them, with their truth: one item at a time.
+
+Pixels are normalised by the rules of use (`digseg.normalize`): 8-bit pictures keep their scale,
+other rasters are stretched between percentiles of the whole picture, CT between the bounds of
+the set's window, MR between percentiles of the whole volume. Volumes are turned to the canonical
+orientation, so that a plane is an axial slice as a radiologist sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from digseg import io
+from digseg.errors import DatasetError
+from digseg.evaluate.dataset import ALMOST_NONE, LabelledSet
+from digseg.normalize import (
+    Stretch,
+    default_bands,
+    is_display_ready,
+    sample_windows,
+    stretch_of,
+    three_channels,
+)
+from digseg.orientation import canonical
+from digseg.raster import Raster, Volume
+from digseg.settings import CT_WINDOWS
+from digseg.types import AnyArray, BoolArray, Float32Array
+
+_PERCENTILES = (2.0, 98.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One image with its truth.
+
+    Parameters
+    ----------
+    name
+        Name in the split.
+    planes
+        ``float32 [plane, 3, y, x]`` in [0, 1]; a picture has one plane.
+    truth
+        ``[plane, y, x]``: 0 background, ``i + 1`` the set's class at index ``i``.
+    valid
+        ``bool [plane, y, x]``: False where the mask says "ignore".
+    known
+        Indices of the classes that the mask of this image knows.
+    """
+
+    name: str
+    planes: Float32Array
+    truth: NDArray[np.uint16]
+    valid: BoolArray
+    known: tuple[int, ...]
+
+
+def items(labelled: LabelledSet, split: str, limit: int | None = None) -> Iterator[Item]:
+    """Items of a split in its order; ``limit`` takes that many, evenly spread.
+
+    Raises
+    ------
+    DatasetError
+        A file is missing, sizes differ, or a mask holds an unknown value; the message names it.
+    """
+    pairs = labelled.pairs(split)
+    names = labelled.split(split)
+    for index in spread(len(pairs), limit):
+        yield read_item(labelled, names[index], *pairs[index])
+
+
+def spread(count: int, limit: int | None) -> list[int]:
+    """At most ``limit`` evenly spaced indices out of ``count``."""
+    if limit is None or limit >= count:
+        return list(range(count))
+    return [(2 * i + 1) * count // (2 * limit) for i in range(limit)]
+
+
+def read_item(labelled: LabelledSet, name: str, image: Path, mask: Path) -> Item:
+    """One image and its mask."""
+    picture, labels = io.read(image), io.read(mask)
+    if isinstance(picture, Volume) != isinstance(labels, Volume):
+        raise DatasetError(f"{image.name} and {mask.name} are not of one kind (picture, volume).")
+    if isinstance(labels, Raster) and labels.bands != 1:
+        raise DatasetError(f"The mask {mask.name} has {labels.bands} bands in place of one.")
+    if picture.shape != labels.shape:
+        sizes = ["x".join(map(str, item.shape)) for item in (picture, labels)]
+        raise DatasetError(f"The mask {mask.name} is {sizes[1]} but its image is {sizes[0]}.")
+    table = _index_table(labelled)
+    if isinstance(picture, Volume) and isinstance(labels, Volume):
+        ids = canonical(labels.grid).apply(np.asarray(labels.data[:, :, :]))
+        planes = volume_planes(picture, labelled)
+    else:
+        assert isinstance(picture, Raster)
+        ids = np.asarray(labels.data[:, :, :])
+        planes = raster_planes(picture, labelled)
+    truth = _to_indices(ids, table, mask, labelled)
+    hidden = labelled.unlabelled.get(name, frozenset())
+    known = tuple(i for i, item in enumerate(labelled.classes) if item.id not in hidden)
+    return Item(name, planes, truth, ids != labelled.ignore, known)
+
+
+def _index_table(labelled: LabelledSet) -> NDArray[np.int32]:
+    table = np.full(2**16, -1, dtype=np.int32)
+    table[0] = 0
+    table[labelled.ignore] = 0
+    for index, item in enumerate(labelled.classes, start=1):
+        table[item.id] = index
+    return table
+
+
+def _to_indices(
+    ids: AnyArray, table: NDArray[np.int32], mask: Path, labelled: LabelledSet
+) -> NDArray[np.uint16]:
+    if ids.dtype.kind == "f" and not np.array_equal(ids, np.rint(ids)):
+        raise DatasetError(f"The mask {mask.name} holds values that are no whole numbers.")
+    whole = ids.astype(np.int64)
+    outside = (whole < 0) | (whole >= len(table))
+    indices = table[np.where(outside, 0, whole)]
+    wrong = outside | (indices < 0)
+    if wrong.any():
+        value = int(whole[wrong][0])
+        raise DatasetError(
+            f"The mask {mask.name} holds the value {value}, which is no class of "
+            f"{labelled.folder.name}: name it in dataset.json or mark it as {labelled.ignore}."
+        )
+    return indices.astype(np.uint16)
+
+
+def raster_planes(raster: Raster, labelled: LabelledSet) -> Float32Array:
+    """A picture as one plane ``float32 [1, 3, y, x]``."""
+    names = labelled.bands if len(labelled.bands) == raster.bands else raster.band_names
+    bands = default_bands(names, raster.meta.get("colors", ()))
+    rows, columns = raster.shape
+    whole = (0, rows, 0, columns)
+    pixels = raster.read(whole, bands)
+    palette = raster.meta.get("palette")
+    if palette is not None:
+        table = np.asarray(palette, dtype=np.uint8)[:, :3]
+        pixels = np.moveaxis(table[pixels[0]], -1, 0)
+    valid = raster.validity(whole, pixels)
+    stretch = _raster_stretch(raster, pixels, valid)
+    tile = three_channels(stretch.apply(pixels)) * valid
+    return np.ascontiguousarray(tile[None], dtype=np.float32)
+
+
+def _raster_stretch(raster: Raster, pixels: AnyArray, valid: BoolArray) -> Stretch:
+    dtype = np.dtype(pixels.dtype)
+    channels = pixels.shape[0]
+    if is_display_ready(dtype):
+        return Stretch((0.0,) * channels, (255.0,) * channels)
+    samples, kept = [], []
+    for top, bottom, left, right in sample_windows(raster.shape):
+        samples.append(pixels[:, top:bottom, left:right].reshape(channels, -1))
+        kept.append(valid[top:bottom, left:right].ravel())
+    return stretch_of(np.concatenate(samples, axis=1), np.concatenate(kept), dtype, _PERCENTILES)
+
+
+def volume_planes(volume: Volume, labelled: LabelledSet) -> Float32Array:
+    """A volume as axial planes ``float32 [z, 3, y, x]``: the slices below, at and above each."""
+    values = canonical(volume.grid).apply(np.asarray(volume.data[:, :, :]))
+    if labelled.window is not None or labelled.domain == "ct" or volume.modality == "CT":
+        low, high = labelled.window or CT_WINDOWS["soft-tissue"]
+        stretch = Stretch((low,), (high,))
+    else:
+        flat = values.reshape(1, -1)
+        everywhere = np.ones(flat.shape[1], dtype=bool)
+        stretch = stretch_of(flat, everywhere, values.dtype, _PERCENTILES)
+    grey = stretch.apply(values[None])[0]
+    below = np.concatenate([grey[:1], grey[:-1]])
+    above = np.concatenate([grey[1:], grey[-1:]])
+    return np.stack([below, grey, above], axis=1)
+
+
+def is_exhaustive(labelled: LabelledSet, sample: int = 48) -> bool:
+    """Whether the training masks hold (almost) no background, so that every pixel has a class.
+
+    Read from at most ``sample`` evenly spread masks of the ``train`` split, never from those that
+    are judged; a set without a ``train`` split is taken to have background.
+    """
+    names = labelled.splits.get("train", ())
+    background = pixels = 0
+    for index in spread(len(names), sample):
+        path = labelled.mask(names[index])
+        if not path.exists():
+            raise DatasetError(f"{labelled.folder.name}: the mask {path.name} is missing.")
+        mask = io.read(path)
+        ids = np.asarray(mask.data[:, :, :])
+        background += int(np.count_nonzero(ids == 0))
+        pixels += int(np.count_nonzero(ids != labelled.ignore))
+    return pixels > 0 and background / pixels < ALMOST_NONE
+
+
+def crop_planes(item: Item, planes: list[int]) -> Item:
+    """The item with only some of its planes."""
+    return replace(
+        item, planes=item.planes[planes], truth=item.truth[planes], valid=item.valid[planes]
+    )
