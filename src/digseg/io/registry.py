@@ -150,15 +150,20 @@ FORMATS: tuple[Format, ...] = (
         (".tif", ".tiff"),
     ),
     Format("PNG", "PNG or JPEG picture", "digseg.io.picture", (".png", ".jpg", ".jpeg"), (".png",)),
-    Format("NIfTI", "NIfTI", "digseg.io.nifti", (".nii", ".nii.gz"), (".nii", ".nii.gz")),
     Format(
-        "Analyze",
-        "Analyze or NIfTI pair",
-        "digseg.io.analyze",
-        (".img", ".hdr", ".img.gz", ".hdr.gz"),
+        "NIfTI",
+        "NIfTI or Analyze",
+        "digseg.io.nifti",
+        (".nii", ".nii.gz", ".img", ".hdr", ".img.gz", ".hdr.gz"),
+        (".nii", ".nii.gz"),
     ),
-    Format("MHA", "MetaImage", "digseg.io.metaimage", (".mha", ".mhd"), (".mha",)),
-    Format("NRRD", "NRRD", "digseg.io.nrrd", (".nrrd", ".nhdr"), (".nrrd",)),
+    Format(
+        "ITK",
+        "MetaImage or NRRD",
+        "digseg.io.itk",
+        (".mha", ".mhd", ".nrrd", ".nhdr"),
+        (".mha", ".nrrd"),
+    ),
     Format(
         "DICOM", "DICOM file or series", "digseg.io.dicom", (".dcm", ".dicom", ".ima"), (".dcm",)
     ),

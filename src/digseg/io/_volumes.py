@@ -1,0 +1,92 @@
+"""What the medical readers share: grids in patient space, time points, what `info` prints."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from digseg.errors import CorruptInputError, UsageError
+from digseg.grid import Grid
+from digseg.io.files import identity
+from digseg.raster import Volume
+from digseg.types import AnyArray
+
+
+def identity_of(paths: Sequence[Path]) -> str:
+    """Content identity of the files of one volume, in their order."""
+    if len(paths) == 1:
+        return identity(paths[0])
+    return hashlib.sha256("".join(identity(path) for path in paths).encode()).hexdigest()
+
+
+def patient_grid(shape: tuple[int, int, int], affine: AnyArray, name: str) -> Grid:
+    """Grid in RAS+ millimetres.
+
+    Raises
+    ------
+    CorruptInputError
+        The affine is not finite or flattens the volume, so that no voxel has a place.
+    """
+    if not np.isfinite(affine).all():
+        raise CorruptInputError(
+            f"{name} has an affine with values that are not finite: no voxel has a place in "
+            "the patient, so repair its header first."
+        )
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    volume = abs(float(np.linalg.det(affine[:3, :3])))
+    if lengths.min() <= 0 or volume < 1e-9 * float(np.prod(lengths)):
+        raise CorruptInputError(
+            f"{name} has an affine that flattens the volume: repair its orientation first."
+        )
+    return Grid.of(shape, affine, space="patient", unit="millimetre")
+
+
+def time_point(time: int, count: int, name: str) -> int:
+    """The chosen time point, checked.
+
+    Raises
+    ------
+    UsageError
+        There is no such time point.
+    """
+    if not 0 <= time < count:
+        has = "one time point" if count == 1 else f"{count} time points (0 to {count - 1})"
+        raise UsageError(f"There is no time point {time}: {name} has {has}.")
+    return time
+
+
+def axis_codes(grid: Grid) -> str:
+    """Where the file's axes point, fastest axis first: ``"RAS"``, ``"LPS"`` ..."""
+    from nibabel.orientations import aff2axcodes
+
+    return "".join(str(code) for code in aff2axcodes(grid.matrix))
+
+
+def volume_info(
+    volume: Volume,
+    *,
+    shape: Sequence[int],
+    dtype: str,
+    series: Sequence[Mapping[str, Any]] = (),
+    **extra: Any,
+) -> dict[str, Any]:
+    """What ``info --json`` prints of a volume; ``shape`` and ``spacing`` in file axis order."""
+    grid = volume.grid
+    return {
+        "kind": "volume",
+        "format": volume.source.format if volume.source else "array",
+        "shape": [int(side) for side in shape],
+        "dtype": dtype,
+        "affine": [list(row) for row in grid.affine],
+        "spacing": list(grid.spacing[::-1]),
+        "orientation": axis_codes(grid),
+        "series": [dict(item) for item in series],
+        "modality": volume.modality,
+        "time_points": volume.time_points,
+        **extra,
+        "notes": list(volume.meta.get("notes", ())),
+    }

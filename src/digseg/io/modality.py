@@ -1,0 +1,87 @@
+"""What kind of scan a volume is, where its format does not say. The rules stand in
+``docs/orientation.md``.
+
+The modality chooses the default window: CT in Hounsfield units, MR by percentiles.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from digseg.io._label_names import sidecar_of
+from digseg.raster import Modality
+from digseg.types import AnyArray, LazyArray
+
+#: NIfTI's intent code for label maps.
+_LABELS = 1002
+
+#: Hounsfield units: air is -1000, fat about -100. No other scan has so many values below this.
+_AIR, _SHARE_OF_AIR = -200.0, 0.01
+
+#: What scanners write around the field of view, and the densest metal.
+_LOWEST, _HIGHEST = -10000.0, 32767.0
+
+#: Resampled MR undershoots zero a little at sharp edges.
+_RINGING, _SHARE_OF_RINGING = 0.1, 0.05
+
+_SAMPLES = 64
+
+
+def of_dicom(text: str) -> Modality:
+    """Modality of DICOM's own code."""
+    if text == "CT":
+        return "CT"
+    return "MR" if text == "MR" else "other"
+
+
+def guess(voxels: LazyArray, path: Path, intent: int = 0) -> tuple[Modality, str]:
+    """Modality and the reason for it, as a note for people.
+
+    A JSON sidecar of BIDS comes first, then the values: at least 1 % below -200 (air) and none
+    outside what Hounsfield units can be is CT; at most 5 % negative, none of them deep, and more
+    than 64 different values is MR; everything else (label maps, statistics) is ``"other"``.
+    """
+    told = _bids(path)
+    if told is not None:
+        return of_dicom(told), f"modality {told} by the sidecar {sidecar_of(path).name}"
+    if intent == _LABELS:
+        return "other", "modality other: the header says label map"
+    values = sample(voxels)
+    if not values.size:
+        return "other", "modality other: no finite voxel in the sample"
+    low, high = float(values.min()), float(values.max())
+    air = float(np.mean(values <= _AIR))
+    if low >= _LOWEST and high <= _HIGHEST and air >= _SHARE_OF_AIR:
+        return "CT", f"modality CT by its values: {air:.0%} of a sample lie below {_AIR:.0f}"
+    negative = float(np.mean(values < 0))
+    if low >= -_RINGING * high and negative <= _SHARE_OF_RINGING and np.unique(values).size > 64:
+        return "MR", "modality MR by its values: hardly any is negative"
+    return "other", "modality other: the values are neither those of a CT nor of an MR"
+
+
+def sample(voxels: LazyArray) -> AnyArray:
+    """Finite values of an even grid of at most 64 x 64 voxels on at most 16 planes."""
+    planes, rows, columns = voxels.shape
+    chosen = np.unique(np.linspace(0, planes - 1, min(planes, 16)).astype(int))
+    steps = max(1, rows // _SAMPLES), max(1, columns // _SAMPLES)
+    values = np.concatenate(
+        [np.asarray(voxels[int(k)])[:: steps[0], :: steps[1]].ravel() for k in chosen]
+    )
+    finite: AnyArray = values[np.isfinite(values)]
+    return finite
+
+
+def _bids(path: Path) -> str | None:
+    sidecar = sidecar_of(path)
+    if not sidecar.is_file() or sidecar.stat().st_size > 1 << 20:
+        return None
+    try:
+        content: Any = json.loads(sidecar.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        return None
+    told = content.get("Modality") if isinstance(content, dict) else None
+    return told if isinstance(told, str) else None
