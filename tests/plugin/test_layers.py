@@ -1,0 +1,194 @@
+"""Files as layers and layers as files: where pixels lie, which way is up, what things are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import nibabel
+import numpy as np
+import pytest
+from napari.layers import Image, Labels
+from napari_digseg._labels import classes_of, mask_layer, mask_of
+from napari_digseg._layers import raster_layers, volume_layers
+from napari_digseg._place import (
+    KEY,
+    grid_from_dict,
+    grid_of_layer,
+    grid_to_dict,
+    placement,
+    shown,
+)
+
+from digseg.grid import Grid
+from digseg.orientation import canonical
+from digseg.prompts import PromptSet
+from digseg.raster import ClassTable, Mask, Raster, Volume
+from digseg.types import AnyArray
+
+UTM = Grid.from_transform((40, 60), (10, 0, 500_000, 0, -10, 4_000_000), crs="EPSG:32633")
+TURNED = Grid.from_transform((40, 60), (6, 3, 500_000, 3, -6, 4_000_000), crs="EPSG:32633")
+CLASSES = ClassTable.of(PromptSet.parse(["water=river", "road"], ["shadow"]))
+
+
+def world_of(layer: Image | Labels, index: tuple[int, ...]) -> AnyArray:
+    return np.asarray(layer.data_to_world(index))
+
+
+@pytest.mark.parametrize("grid", [UTM, TURNED], ids=["north-up", "rotated"])
+def test_every_pixel_of_a_map_lies_where_its_grid_says_and_north_is_up(grid: Grid) -> None:
+    layer = Image(np.zeros(grid.shape), **placement(grid).kwargs())
+    for index in [(0, 0), (39, 0), (7, 31)]:
+        x, y = grid.world(index)
+        np.testing.assert_allclose(world_of(layer, index), (-y, x), atol=1e-6)
+    assert [str(unit) for unit in layer.units] == ["meter", "meter"]
+    assert layer.axis_labels == ("y", "x")
+
+
+def test_a_south_up_raster_is_shown_with_north_up() -> None:
+    grid = Grid.from_transform((4, 5), (1, 0, 0, 0, 1, 0))
+    layer = Image(np.zeros(grid.shape), **placement(grid).kwargs())
+    assert world_of(layer, (0, 0))[0] > world_of(layer, (3, 0))[0]
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR", "ASL", "LIP"])
+def test_every_orientation_of_a_volume_is_shown_as_a_radiologist_looks(
+    axes: str, asymmetric: Callable[..., AnyArray]
+) -> None:
+    data = asymmetric(4, 5, 6)
+    affine = nibabel.orientations.inv_ornt_aff(
+        nibabel.orientations.axcodes2ornt(axes), data.T.shape
+    ) @ np.diag([2, 3, 4, 1])
+    grid = Grid.of(data.shape, affine, space="patient", unit="millimetre")
+    array, meta, kind = volume_layers(Volume(data, grid))[0]
+    layer = Image(np.asarray(array), **{k: v for k, v in meta.items() if k != "rgb"})
+    assert kind == "image"
+    assert all(step > 0 for step in layer.scale)
+    turn = canonical(grid)
+    for index in [(0, 0, 0), (1, 3, 2)]:
+        right, anterior, superior = turn.grid(grid).world(index)
+        np.testing.assert_allclose(world_of(layer, index), (superior, -anterior, -right))
+    assert layer.axis_labels == ("z", "y", "x")
+    assert str(layer.units[0]) == "millimeter"
+
+
+def test_an_oblique_volume_keeps_its_exact_affine_in_the_metadata() -> None:
+    turned = np.eye(4)
+    turned[:2, :2] = [[0.9, -0.4], [0.4, 0.9]]
+    grid = Grid.of((3, 4, 5), turned, space="patient", unit="millimetre")
+    _, meta, _ = volume_layers(Volume(np.zeros((3, 4, 5), np.int16), grid))[0]
+    np.testing.assert_allclose(meta["scale"], shown(grid)[1].spacing)
+    assert grid_from_dict(meta["metadata"][KEY]["grid"]) == grid
+
+
+def test_three_bands_become_a_stretched_picture_with_holes(rng: np.random.Generator) -> None:
+    pixels = rng.integers(200, 4000, (4, 40, 60)).astype(np.uint16)
+    pixels[:, :5] = 0
+    raster = Raster(pixels, UTM, nodata=0, band_names=("blue", "green", "red", "nir"))
+    data, meta, _ = raster_layers(raster, name="scene")[0]
+    assert data.shape == (40, 60, 4)
+    picture = data[...]
+    assert picture.dtype == np.uint8
+    assert not picture[:5, :, 3].any()
+    assert (picture[5:, :, 3] == 255).all()
+    # Brighter red in the file is brighter red on screen.
+    order = np.argsort(pixels[2, 6])
+    assert (np.diff(picture[6, order, 0].astype(int)) >= 0).all()
+    np.testing.assert_array_equal(data[10:20, 3, 1], picture[10:20, 3, 1])
+    assert meta["rgb"] and not meta["multiscale"]
+
+
+def test_bands_on_a_slider_keep_their_values(asymmetric: Callable[..., AnyArray]) -> None:
+    raster = Raster(asymmetric(5, 40, 60), UTM)
+    data, meta, _ = raster_layers(raster, composite=False)[0]
+    np.testing.assert_array_equal(np.asarray(data), raster.data)
+    assert meta["axis_labels"] == ("band", "y", "x")
+    layer = Image(data, **{k: v for k, v in meta.items() if k != "rgb"})
+    np.testing.assert_allclose(world_of(layer, (2, 0, 0))[1:], (-3_999_995, 500_005))
+
+
+def test_overviews_become_levels_over_the_same_ground(asymmetric: Callable[..., AnyArray]) -> None:
+    whole = asymmetric(1, 40, 60)
+    raster = Raster(whole, UTM, levels=(whole[:, ::2, ::2], whole[:, ::4, ::4]))
+    data, meta, _ = raster_layers(raster)[0]
+    assert [level.shape for level in data] == [(40, 60), (20, 30), (10, 15)]
+    np.testing.assert_array_equal(data[1][...], whole[0, ::2, ::2])
+    assert meta["multiscale"]
+
+
+def test_four_dimensions_get_a_time_slider(asymmetric: Callable[..., AnyArray]) -> None:
+    data = asymmetric(3, 4, 5, 6)
+    grid = Grid.of((4, 5, 6), np.diag([-1, -1, 1, 1]), space="patient", unit="millimetre")
+    opened: list[int] = []
+
+    def at(time: int) -> Volume:
+        opened.append(time)
+        return Volume(data[time], grid, time_points=3)
+
+    shown_data, meta, _ = volume_layers(at(0), times=at)[0]
+    assert shown_data.shape == (3, 4, 5, 6)
+    np.testing.assert_array_equal(shown_data[2, 1], data[2, 1])
+    assert set(opened) == {0, 2}
+    assert meta["axis_labels"] == ("t", "z", "y", "x")
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        UTM,
+        TURNED,
+        Grid.of((4, 5, 6), np.diag([1.0, 2.0, -3.0, 1.0]), space="patient", unit="millimetre"),
+        Grid.of((7, 9)),
+    ],
+    ids=["map", "rotated", "patient", "pixels"],
+)
+def test_labels_come_back_from_a_layer_as_they_were(grid: Grid, rng: np.random.Generator) -> None:
+    labels = rng.integers(0, 3, grid.shape).astype(np.uint8)
+    data, meta, kind = mask_layer(Mask(labels, grid, CLASSES, nodata=255))
+    assert kind == "labels"
+    layer = Labels(np.asarray(data), **meta)
+    back = mask_of(layer.data, layer.as_layer_data_tuple()[1])
+    assert back.grid == grid
+    assert back.classes == CLASSES
+    assert back.nodata == 255
+    assert back.labels.dtype == np.uint8
+    np.testing.assert_array_equal(back.labels[...], labels)
+
+
+def test_names_show_on_hover_and_colours_are_the_prompts() -> None:
+    labels = np.array([[0, 1], [2, 0]], np.uint8)
+    _, meta, _ = mask_layer(Mask(labels, Grid.of((2, 2)), CLASSES))
+    layer = Labels(labels, **meta)
+    assert (
+        "name: water" in layer.get_status((0, 1))["value"] + layer.get_status((0, 1))["coordinates"]
+    )
+    np.testing.assert_allclose(
+        layer.get_color(1)[:3], np.array(CLASSES.entries[0].color) / 255, atol=1e-6
+    )
+    assert layer.get_color(255)[3] == 0
+
+
+def test_a_painted_layer_of_somebody_else_can_be_written() -> None:
+    layer = Labels(
+        np.array([[0, 5], [7, 0]], np.int64),
+        scale=(2, 2),
+        translate=(10, 20),
+        units=("um", "um"),
+        features={"index": [0, 5], "name": ["background", "cell"]},
+    )
+    mask = mask_of(layer.data, layer.as_layer_data_tuple()[1])
+    assert {entry.id: entry.name for entry in mask.classes.entries} == {5: "cell", 7: "class 7"}
+    np.testing.assert_array_equal(mask.labels[...], layer.data)
+    np.testing.assert_allclose(mask.grid.matrix, [[2, 0, 20], [0, 2, 10], [0, 0, 1]])
+
+
+def test_colours_of_a_painted_layer_are_kept() -> None:
+    layer = Labels(np.array([[0, 3]], np.int32), colormap={None: "black", 3: (1.0, 0.5, 0.0, 1.0)})
+    classes = classes_of(layer.data, layer.as_layer_data_tuple()[1])
+    assert classes.entries[0].color == (255, 128, 0)
+
+
+def test_metadata_of_another_shape_is_not_believed() -> None:
+    metadata = {KEY: {"grid": grid_to_dict(UTM)}}
+    grid = grid_of_layer((10, 10), scale=(3, 3), metadata=metadata)
+    assert grid.shape == (10, 10)
+    assert grid.crs is None
