@@ -77,6 +77,11 @@ def parse_window(text: str) -> tuple[float, float]:
     return low, high
 
 
+def default_overlap(tile: int) -> int:
+    """Overlap for a tile when only the tile was chosen: 64 pixels, a quarter of small tiles."""
+    return min(64, tile // 4)
+
+
 @dataclass(frozen=True)
 class SegmentSettings:
     """How a run is done; frozen, and the same for CLI, GUI, library and recipe.

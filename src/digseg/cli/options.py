@@ -10,7 +10,13 @@ from typing import Any
 from digseg.errors import UsageError
 from digseg.prompts import PromptSet
 from digseg.run.job import Outputs, Region, parse_region
-from digseg.settings import CT_WINDOWS, SegmentSettings, parse_size, parse_window
+from digseg.settings import (
+    CT_WINDOWS,
+    SegmentSettings,
+    default_overlap,
+    parse_size,
+    parse_window,
+)
 
 _DEFAULT = SegmentSettings()
 
@@ -48,7 +54,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
     tiles = parser.add_argument_group("tiles and memory")
     tiles.add_argument("--tile", type=int, default=_DEFAULT.tile, help="side in pixels")
-    tiles.add_argument("--overlap", type=int, default=_DEFAULT.overlap, help="in pixels")
+    tiles.add_argument(
+        "--overlap", type=int, default=None, help=f"in pixels (default {_DEFAULT.overlap})"
+    )
     tiles.add_argument("--batch", type=int, default=_DEFAULT.batch, help="tiles at once; 0 chooses")
     tiles.add_argument("--memory", default=None, metavar="SIZE", help="upper limit, such as 4GiB")
     tiles.add_argument("--workers", type=int, default=_DEFAULT.workers, help="local processes")
@@ -144,11 +152,12 @@ def settings_of(args: argparse.Namespace) -> SegmentSettings:
     values: dict[str, Any] = {
         name: getattr(args, name)
         for name in (
-            *("model", "device", "steps", "ensemble", "seed", "tile", "overlap", "batch"),
+            *("model", "device", "steps", "ensemble", "seed", "tile", "batch"),
             *("workers", "scheduler", "planes", "time", "propagate", "context", "largest"),
             *("fill_holes", "minimum_ml"),
         )
     }
+    values["overlap"] = default_overlap(args.tile) if args.overlap is None else args.overlap
     if args.memory is not None:
         values["memory"] = parse_size(args.memory)
     if args.window is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from digseg.io.verify import Difference
+    from digseg.io.verification import Difference
     from digseg.raster import Mask, Raster, Volume
 
 __all__ = ["info", "read", "verify", "write_mask"]
@@ -101,6 +101,6 @@ def verify(
     input_path: str | os.PathLike[str], output_path: str | os.PathLike[str]
 ) -> list[Difference]:
     """Reopen both files and list what differs in place and labels; empty when all is equal."""
-    from digseg.io.verify import compare
+    from digseg.io.verification import compare
 
     return compare(input_path, output_path)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +15,7 @@ from digseg.grid import Grid
 from digseg.prompts import Prompt, PromptSet
 from digseg.raster import ClassTable, Mask, Raster, Volume
 from digseg.run.job import Job, Outputs
-from digseg.settings import SegmentSettings, parse_size, parse_window
+from digseg.settings import SegmentSettings, default_overlap, parse_size, parse_window
 from digseg.types import AnyArray, LabelArray, LazyArray, SegmentationModel, UInt8Array
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class Result:
     failed_tiles: int = 0
     seconds: float = 0.0
     model_seconds: float = 0.0
-    _folder: tempfile.TemporaryDirectory[str] | None = None
+    _delete: Callable[[], object] | None = None
     _rows: list[dict[str, Any]] | None = None
 
     @property
@@ -143,11 +142,18 @@ class Result:
 
         return mask_to_xarray(self.mask, self.labels)
 
+    @property
+    def coverage(self) -> Mask:
+        """Which pixels are done, failed, nodata or still pending, as a mask of its own."""
+        from digseg.run.execute import coverage_mask
+
+        return coverage_mask(self.image, self.store, self.job.settings)
+
     def close(self) -> None:
-        """Delete the temporary store of a run without ``probabilities``."""
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        """Delete the temporary store of a run without ``probabilities``; files stay."""
+        if self._delete is not None:
+            self._delete()
+            self._delete = None
 
     def __enter__(self) -> Result:
         return self
@@ -243,6 +249,8 @@ def segment(
 def _parsed(settings: dict[str, Any]) -> dict[str, Any]:
     """Sizes and windows may be given as text, a threshold as a mapping by name."""
     values = dict(settings)
+    if "tile" in values:
+        values.setdefault("overlap", default_overlap(int(values["tile"])))
     if isinstance(values.get("memory"), str):
         values["memory"] = parse_size(values["memory"])
     if isinstance(values.get("window"), str):

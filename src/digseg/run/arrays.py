@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
 # More planes than this on the first axis are slices of a volume rather than bands.
 _MOST_BANDS = 16
-_BAND_DIMS = ("band", "bands", "channel", "c")
-_ROW_DIMS = ("y", "lat", "latitude", "northing", "row")
-_COLUMN_DIMS = ("x", "lon", "longitude", "easting", "column")
-_SLICE_DIMS = ("z", "slice", "depth")
+# Names of dimensions by what they mean, as climate and imaging libraries write them.
+_DIMS: dict[str, tuple[str, ...]] = {
+    "band": ("band", "bands", "channel", "c"),
+    "z": ("z", "slice", "depth"),
+    "y": ("y", "lat", "latitude", "northing", "row"),
+    "x": ("x", "lon", "longitude", "easting", "column"),
+}
 
 
 def to_image(
@@ -94,12 +97,7 @@ def _from_xarray(array: xarray.DataArray, grid: Grid | None) -> Raster | Volume:
     """Read axes by name; the affine comes from evenly spaced coordinates, the CRS from the usual
     ``spatial_ref`` coordinate or a ``crs`` attribute."""
     by_role: dict[str, str] = {}
-    for role, names in (
-        ("band", _BAND_DIMS),
-        ("z", _SLICE_DIMS),
-        ("y", _ROW_DIMS),
-        ("x", _COLUMN_DIMS),
-    ):
+    for role, names in _DIMS.items():
         match = [str(dim) for dim in array.dims if str(dim).lower() in names]
         if match:
             by_role[role] = match[0]
@@ -122,7 +120,7 @@ def _from_xarray(array: xarray.DataArray, grid: Grid | None) -> Raster | Volume:
     rows, columns = int(data.shape[1]), int(data.shape[2])
     if grid is None:
         grid = _grid_of(array, by_role, (rows, columns))
-    names = ()
+    names: tuple[str, ...] = ()
     if "band" in by_role and by_role["band"] in array.coords:
         names = tuple(str(value) for value in array.coords[by_role["band"]].values)
     nodata = array.attrs.get("_FillValue", array.attrs.get("nodata"))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from digseg.events import Callback, CancelToken, StageStarted, ignore
-from digseg.raster import ClassTable, Mask, Raster, Volume
+from digseg.prompts import Color
+from digseg.raster import ClassEntry, ClassTable, Mask, Raster, Volume
 from digseg.run.job import Job
 from digseg.run.outputs import check_outputs, save_outputs, work_store_path
 from digseg.run.region import crop
@@ -78,29 +83,30 @@ def execute(
         place.store,
         recipe=recipe,
         resume=job.resume,
+        overwrite=job.overwrite,
         callback=callback,
         cancel=cancel,
         order=order,
     )
     # 5. Store to labels, in the file's own order.
-    mask = make_mask(opened, done.store, job)
+    mask = make_mask(opened, done.store, job, failed=bool(done.failed))
     result = Result(
         mask,
         done.store,
         job,
         opened,
         recipe,
-        tiles=done.tiles,
-        failed_tiles=done.failed,
+        tiles=done.store.plan.lattice.count,
+        failed_tiles=len(done.failed),
         seconds=done.seconds,
-        model_seconds=done.model_seconds,
-        _folder=place.folder,
+        model_seconds=done.meter.seconds,
     )
-    # 6. Labels, polygons, statistics, recipe; then the work folder may go.
+    if place.temporary and not done.failed:
+        # Also when nobody closes the result: at its end, or at the end of the program.
+        result._delete = weakref.finalize(result, shutil.rmtree, place.store, ignore_errors=True)
+    # 6. Labels, polygons, statistics, recipe.
     callback(StageStarted("write"))
     result.files += save_outputs(result)
-    if place.hidden and not done.failed:
-        result.forget_store()
     return result
 
 
@@ -153,8 +159,13 @@ def load_model(settings: SegmentSettings) -> SegmentationModel:
     )
 
 
-def make_mask(image: Raster | Volume, store: ProbabilityStore, job: Job) -> Mask:
-    """Labels of a finished (or still filling) store, lazily, in the image's own order."""
+def make_mask(
+    image: Raster | Volume, store: ProbabilityStore, job: Job, *, failed: bool = False
+) -> Mask:
+    """Labels of a finished (or still filling) store, lazily, in the image's own order.
+
+    A nodata label is declared where the image can have nodata, or where tiles failed.
+    """
     from digseg import engine
 
     labels = engine.labels(store, job.settings)
@@ -163,7 +174,37 @@ def make_mask(image: Raster | Volume, store: ProbabilityStore, job: Job) -> Mask
         from digseg.run.volumes import labels_to_volume
 
         return Mask(labels_to_volume(labels, image, job.settings), image.grid, table)
-    return Mask(_FirstPlane(labels), image.grid, table, nodata=labels.nodata)
+    holes = (
+        failed
+        or image.nodata is not None
+        or image.valid is not None
+        or np.dtype(image.data.dtype).kind == "f"
+    )
+    nodata = labels.nodata if holes else None
+    return Mask(_FirstPlane(labels), image.grid, table, nodata=nodata)
+
+
+def coverage_mask(
+    image: Raster | Volume, store: ProbabilityStore, settings: SegmentSettings
+) -> Mask:
+    """Which pixels are done, failed, nodata or pending (0), in the image's own order."""
+    from digseg.blend import COVERAGE
+
+    colors: dict[str, Color] = {
+        "done": (70, 160, 90),
+        "failed": (220, 50, 50),
+        "nodata": (150, 150, 150),
+    }
+    table = ClassTable(
+        tuple(
+            ClassEntry(value, name, colors[name]) for value, name in COVERAGE.items() if value > 0
+        )
+    )
+    if isinstance(image, Volume):
+        from digseg.run.volumes import labels_to_volume
+
+        return Mask(labels_to_volume(store.coverage, image, settings), image.grid, table)
+    return Mask(_FirstPlane(store.coverage), image.grid, table)
 
 
 def probability_view(
@@ -190,17 +231,15 @@ class _Place:
     """Where the probability store lies, and whether it goes when the run is done."""
 
     store: Path
-    hidden: bool = False
-    folder: tempfile.TemporaryDirectory[str] | None = None
+    temporary: bool = True
 
     @classmethod
     def of(cls, job: Job) -> _Place:
         if job.outputs.probabilities is not None:
-            return cls(job.outputs.probabilities)
+            return cls(job.outputs.probabilities, temporary=False)
         if job.outputs.main is not None:
-            return cls(work_store_path(job.outputs.main), hidden=True)
-        folder = tempfile.TemporaryDirectory(prefix="digseg-", ignore_cleanup_errors=True)
-        return cls(Path(folder.name) / "store.zarr", folder=folder)
+            return cls(work_store_path(job.outputs.main))
+        return cls(Path(tempfile.mkdtemp(prefix="digseg-")) / "store.zarr")
 
 
 class _FirstPlane:

@@ -48,7 +48,7 @@ def check_outputs(job: Job) -> None:
     OutputError
         The folder is not there or may not be written.
     """
-    from digseg.io import registry, vector
+    from digseg.io import registry
 
     outputs = job.outputs
     paths = [Path(os.path.abspath(path)) for path in outputs]
@@ -59,6 +59,8 @@ def check_outputs(job: Job) -> None:
     if outputs.labels is not None:
         registry.find_writer(outputs.labels)
     if outputs.vector is not None:
+        from digseg.io import vector
+
         vector.check_suffix(outputs.vector)
     if outputs.stats is not None and outputs.stats.suffix.lower() != ".csv":
         raise UsageError(f"Statistics are written as .csv, not as {outputs.stats.name}.")
@@ -112,20 +114,22 @@ def write_labels(
 
 def save_outputs(result: Result) -> list[Path]:
     """Write every output that the job names; returns the files, the main one first."""
-    from digseg.io import statistics as tables
-    from digseg.io import vector
-
-    outputs, files = result.job.outputs, []
+    outputs = result.job.outputs
+    files: list[Path] = []
     replace = result.job.overwrite or result.job.resume
     if outputs.labels is not None:
         files += write_labels(
             result.mask, result.image, outputs.labels, recipe=result.recipe, overwrite=replace
         )
     if outputs.vector is not None:
+        from digseg.io import vector
+
         files += vector.write_polygons(
             result.mask, outputs.vector, probabilities=result.probability_view, overwrite=replace
         )
     if outputs.stats is not None:
+        from digseg.io import statistics as tables
+
         files += tables.write_csv(result.stats(), outputs.stats, overwrite=replace)
     if outputs.probabilities is not None:
         files.append(outputs.probabilities)

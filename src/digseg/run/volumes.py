@@ -8,10 +8,7 @@ the two (`digseg.orientation`), so what comes back lies where it was, to the bit
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -19,14 +16,14 @@ from digseg.grid import Grid
 from digseg.normalize import Stretch, looks_like_hounsfield, stretch_of
 from digseg.orientation import Axis, Turn, canonical, planes_across
 from digseg.raster import Volume
+from digseg.run.region import WHOLE
+from digseg.run.slabs import Slabs
 from digseg.run.sources import array_identity
 from digseg.settings import CT_WINDOWS, SegmentSettings
 from digseg.types import AnyArray, BoolArray, Float32Array, LazyArray, Window
 
 # Percentiles are taken over all voxels up to this many, over a fixed lattice of them above.
 _SAMPLES = 1 << 24
-_SLAB_BYTES = 16 << 20
-_SLABS = 3
 
 
 def plane_turn(grid: Grid, settings: SegmentSettings, axis: Axis | None = None) -> Turn:
@@ -60,10 +57,10 @@ class VolumeSource:
     turn: Turn
     stretch: Stretch
     context: bool = True
-    _slabs: _Slabs = field(init=False, repr=False)
+    _slabs: Slabs = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_slabs", _Slabs(self.turn.lazy(self.volume.data)))
+        object.__setattr__(self, "_slabs", Slabs(self.turn.lazy(self.volume.data)))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -130,7 +127,11 @@ def labels_to_volume(labels: LazyArray, volume: Volume, settings: SegmentSetting
 
 
 def volume_stretch(volume: Volume, settings: SegmentSettings) -> Stretch:
-    """Values that become 0 and 1: a CT's window in HU, else percentiles of the whole volume."""
+    """Values that become 0 and 1: a CT's window in HU, else percentiles of the whole volume.
+
+    A part of a volume is stretched by what the whole one holds, so that it looks the same.
+    """
+    volume = volume.meta.get(WHOLE, volume)
     window = settings.window
     if window is None and volume.modality == "CT":
         window = CT_WINDOWS["soft-tissue"]
@@ -158,40 +159,3 @@ def _sampled(data: LazyArray) -> AnyArray:
     return np.concatenate([np.asarray(data[int(p)])[::step, ::step].ravel() for p in planes])
 
 
-class _Slabs:
-    """Planes read in slabs of neighbours, the last few kept: context asks for each plane thrice.
-
-    Memory stays below `_SLABS` x `_SLAB_BYTES` (or as many planes). Safe from several threads.
-    """
-
-    def __init__(self, data: LazyArray) -> None:
-        self._data = data
-        count, rows, columns = (int(side) for side in data.shape)
-        plane_bytes = rows * columns * np.dtype(data.dtype).itemsize
-        self._count = count
-        self._thick = max(1, min(count, _SLAB_BYTES // max(1, plane_bytes)))
-        self._kept: OrderedDict[int, AnyArray] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def read(self, plane: int, window: Window) -> AnyArray:
-        top, bottom, left, right = window
-        index, inside = divmod(plane, self._thick)
-        with self._lock:
-            slab = self._kept.get(index)
-            if slab is None:
-                start = index * self._thick
-                slab = np.asarray(self._data[start : min(self._count, start + self._thick)])
-                self._kept[index] = slab
-                while len(self._kept) > _SLABS:
-                    self._kept.popitem(last=False)
-            else:
-                self._kept.move_to_end(index)
-        return slab[inside, top:bottom, left:right]
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A worker process reads for itself: neither the lock nor the pixels travel.
-        return {**self.__dict__, "_kept": OrderedDict(), "_lock": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()
