@@ -14,6 +14,8 @@ from digseg.prompts import PromptSet
 from digseg.raster import Raster, Volume
 from digseg.run.job import Job, parse_region
 from digseg.run.region import crop
+from digseg.run.sources import raster_source
+from digseg.settings import SegmentSettings
 from digseg.types import AnyArray
 
 
@@ -41,6 +43,15 @@ def test_part_of_a_volume_has_its_voxels_at_the_same_place(
     assert part.modality == "CT"
     np.testing.assert_array_equal(part.data[:], volume.data[1:3, :, 2:4])
     np.testing.assert_allclose(part.grid.world((0, 0, 0)), grid.world((1, 0, 2)))
+
+
+def test_a_part_is_stretched_as_the_whole_is(asymmetric: Callable[..., AnyArray]) -> None:
+    raster = Raster(asymmetric(3, 40, 50), Grid.of((40, 50)))
+    part = crop(raster, ((30, 40), (20, 45)))
+    assert isinstance(part, Raster)
+    whole_pixels, _ = raster_source(raster, SegmentSettings()).read(0, (30, 40, 20, 45))
+    part_pixels, _ = raster_source(part, SegmentSettings()).read(0, (0, 10, 0, 25))
+    np.testing.assert_array_equal(part_pixels, whole_pixels)
 
 
 @pytest.mark.parametrize("region", [((0, 8), (0, 9)), ((0, 7),), ((3, 3), (0, 9))])

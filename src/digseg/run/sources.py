@@ -17,6 +17,7 @@ from digseg.normalize import (
     three_channels,
 )
 from digseg.raster import Raster
+from digseg.run.region import WHOLE
 from digseg.settings import SegmentSettings
 from digseg.types import AnyArray, BoolArray, Float32Array, Window
 
@@ -85,10 +86,12 @@ def raster_source(raster: Raster, settings: SegmentSettings) -> RasterSource:
         stretch = Stretch((0.0,) * 3, (255.0,) * 3)
         return RasterSource(raster, bands, stretch)
     samples, valid = [], []
-    for window in sample_windows(raster.shape):
-        pixels = raster.read(window, bands)
+    # A part of a raster is stretched as the whole is.
+    whole = raster.meta.get(WHOLE, raster)
+    for window in sample_windows(whole.shape):
+        pixels = whole.read(window, bands)
         samples.append(pixels.reshape(len(bands), -1))
-        valid.append(raster.validity(window, pixels).ravel())
+        valid.append(whole.validity(window, pixels).ravel())
     measured = stretch_of(
         np.concatenate(samples, axis=1), np.concatenate(valid), dtype, settings.percentiles
     )
