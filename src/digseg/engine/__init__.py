@@ -1,5 +1,6 @@
 """The tiled engine: flat memory, exact blending, a resumable probability store."""
 
+from digseg.engine.estimate import Estimate, estimate
 from digseg.engine.labels import LabelRule, LazyLabels, labels
 from digseg.engine.plan import Block, BlockInfo, Order, Plan
 from digseg.engine.segment import EngineResult, segment
@@ -9,11 +10,13 @@ __all__ = [
     "Block",
     "BlockInfo",
     "EngineResult",
+    "Estimate",
     "LabelRule",
     "LazyLabels",
     "Order",
     "Plan",
     "ProbabilityStore",
+    "estimate",
     "labels",
     "segment",
 ]

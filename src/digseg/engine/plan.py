@@ -134,6 +134,10 @@ class Plan:
         owners = sorted({self._owner(tile) for tile in needed})
         return [b for owner in owners for b in _owned(self, owner) if needed.intersection(b)]
 
+    def owned(self, block: Block) -> list[Tile]:
+        """Tiles that a block owns; each tile has one owner."""
+        return [tile for batch in _owned(self, block) for tile in batch]
+
     def blocks_of(self, tile: Tile) -> list[Block]:
         """Blocks that a tile answers for."""
         top, bottom, left, right = self.lattice.owned(tile)

@@ -18,6 +18,7 @@ from typing import Any
 
 from digseg.engine.channel import Channel, Closed
 from digseg.engine.durable import DurableStore
+from digseg.engine.estimate import check_disk, disk_bytes, fitted_plan
 from digseg.engine.infer import Answer, Inference, Meter
 from digseg.engine.lending import Lending
 from digseg.engine.plan import Batch, Block, Order, Plan
@@ -32,17 +33,19 @@ from digseg.events import (
     CancelToken,
     RunFinished,
     RunPlanned,
+    StageAdvanced,
+    StageStarted,
     TileFailed,
     ignore,
 )
+from digseg.memory import Budget, budget, check_within
 from digseg.prompts import PromptSet
 from digseg.settings import SegmentSettings
 from digseg.tiles import Tile
 from digseg.types import SegmentationModel, TileSource
 
-_READ_AHEAD = 64 << 20  # bytes of tiles waiting for the model
-_WRITE_BEHIND = 64 << 20  # bytes of answers waiting to be written
 _NO_SPACE = 28  # errno.ENOSPC
+_STAGE = "segment"
 
 
 @dataclass(frozen=True)
@@ -123,11 +126,13 @@ def segment(
         source, model, prompts, settings, Path(store_path),
         recipe=recipe, resume=resume, overwrite=overwrite, plan=plan, backend=backend,
     )  # fmt: skip
-    run = _Run(source, Inference(model, prompts.prompts), store, state, callback, cancel, order)
-    pending = state.pending()
-    callback(RunPlanned(store.plan.lattice.count, len(pending), 0, 0))
     try:
-        run.go(pending)
+        inference = Inference(model, prompts.prompts)
+        limits = _budget(store, model, prompts, settings)
+        run = _Run(source, inference, store, state, callback, cancel, order, limits)
+        if settings.memory is not None:
+            run.allowed = settings.memory
+        run.go(state.pending())
     finally:
         state.journal.close()
     seconds = time.perf_counter() - begun
@@ -161,9 +166,21 @@ def open_run(
                 f"{path} is there already: use --resume to finish it or --overwrite to replace it."
             )
         shutil.rmtree(path)
-    plan = plan or Plan.make(source.shape, len(prompts), settings, multiple=model.multiple)
+    plan, _, _ = fitted_plan(source.shape, model, prompts, settings, plan=plan)
+    check_disk(plan, len(prompts), path.parent)
     store = ProbabilityStore.create(path, plan, prompts, recipe=recipe, backend=backend)
     return store, RunState.begin(store, identity)
+
+
+def _budget(
+    store: ProbabilityStore,
+    model: SegmentationModel,
+    prompts: PromptSet,
+    settings: SegmentSettings,
+) -> Budget:
+    shape = store.plan.lattice.shape
+    _, allowed, needs = fitted_plan(shape, model, prompts, settings, plan=store.plan)
+    return budget(needs, allowed, asked=settings.memory is not None)
 
 
 @dataclass(frozen=True)
@@ -191,14 +208,16 @@ class _Run:
     callback: Callback
     cancel: CancelToken
     order: Order | None
+    budget: Budget
+    allowed: int | None = None
     bytes_written: int = 0
     _fault: BaseException | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.writer = BlockWriter(self.store, self.state)
-        self._to_model: Channel[_Begin | _Read | _End] = Channel(_READ_AHEAD)
-        self._to_disk: Channel[_Begin | list[Answer] | _End] = Channel(_WRITE_BEHIND)
+        self._to_model: Channel[_Begin | _Read | _End] = Channel(self.budget.read_ahead)
+        self._to_disk: Channel[_Begin | list[Answer] | _End] = Channel(self.budget.write_behind)
 
     def go(self, pending: list[Block]) -> None:
         """Run the three threads to the end, or stop all of them."""
@@ -207,6 +226,7 @@ class _Run:
             for name, work in (("read", lambda: self._read(pending)), ("write", self._write))
         ]
         self._total = len(pending)
+        self._announce(pending)
         for thread in threads:
             thread.start()
         try:
@@ -223,6 +243,16 @@ class _Run:
             raise self._fault
         if not self.state.pending():
             self.writer.close()
+
+    def _announce(self, pending: list[Block]) -> None:
+        plan = self.store.plan
+        disk = disk_bytes(plan, len(self.store.prompts))
+        self._tell(RunPlanned(plan.lattice.count, len(pending), self.budget.total, disk))
+        self._tell(StageStarted(_STAGE, plan.lattice.count, "tiles"))
+        waiting = set(pending)
+        done = sum(len(plan.owned(block)) for block in plan.blocks() if block not in waiting)
+        if done:
+            self._tell(StageAdvanced(_STAGE, done))
 
     def _abort(self) -> None:
         self._to_model.abort()
@@ -286,6 +316,9 @@ class _Run:
                         window = self.store.plan.lattice.window(answer.read.tile)
                         self._tell(TileFailed(answer.read.tile.plane, window, answer.reason))
                 self._to_disk.put(answers, size)
+                self._tell(StageAdvanced(_STAGE, len(answers)))
+                if self.allowed is not None:
+                    check_within(self.allowed)
             else:
                 self._to_disk.put(item)
         self._to_disk.end()

@@ -18,11 +18,11 @@ from digseg.settings import SegmentSettings
 from digseg.tiles import Tile
 from digseg.types import AnyArray, SegmentationModel, TileSource
 
-#: Settings that change what is stored; thresholds, clean-up and resources don't.
-_STORED = (
-    "tile", "overlap", "steps", "ensemble", "seed", "bands", "window", "percentiles",
-    "planes", "time", "propagate", "context",
-)  # fmt: skip
+#: Settings that change neither what is computed nor what is stored.
+_FREE = {
+    "model", "device", "batch", "memory", "workers", "scheduler", "threshold", "thresholds",
+    "largest", "fill_holes", "minimum_ml",
+}  # fmt: skip
 
 
 def identity_of(
@@ -36,7 +36,7 @@ def identity_of(
         "prompts": [
             {"name": p.name, "synonyms": list(p.synonyms), "negative": p.negative} for p in prompts
         ],
-        "settings": {key: values[key] for key in _STORED},
+        "settings": {key: value for key, value in values.items() if key not in _FREE},
     }
 
 

@@ -187,12 +187,14 @@ class ProbabilityStore:
         planes = self.plan.planes(block)
         depth = slice(planes.start, planes.stop)
         top, bottom, left, right = self.plan.window(block)
-        for level, array in enumerate(self.levels):
-            if level:
-                probabilities = halve(probabilities)
-            height, width = probabilities.shape[2:]
-            y, x = top >> level, left >> level
-            array[:, depth, y : y + height, x : x + width] = probabilities  # type: ignore[index]
+        levels = self.levels
+        for prompt, values in enumerate(probabilities):  # one by one: less memory at the peak
+            for level, array in enumerate(levels):
+                if level:
+                    values = halve(values)
+                height, width = values.shape[1:]
+                y, x = top >> level, left >> level
+                array[prompt, depth, y : y + height, x : x + width] = values  # type: ignore[index]
         self.array("coverage")[depth, top:bottom, left:right] = coverage
         return self._backend.take_sizes()
 
