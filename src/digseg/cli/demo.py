@@ -42,16 +42,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(out: Any, title: str, summary: dict[str, Any]) -> None:
+    from digseg.cli.output import size_text
+
     out.print(f"\n{title}: {summary['command']}", highlight=False, markup=False)
     for row in summary["labels"]:
-        out.print(f"  {row['id']}  {row['name']}: {_size(row)}", highlight=False, markup=False)
+        out.print(f"  {row['id']}  {row['name']}: {size_text(row)}", highlight=False, markup=False)
     for path in (*summary["files"], summary["picture"]):
         out.print(f"  wrote {path}", highlight=False, markup=False)
-
-
-def _size(row: dict[str, Any]) -> str:
-    if row.get("volume_ml") is not None:
-        return f"{row['volume_ml']:,.1f} ml"
-    if row.get("area_ha") is not None:
-        return f"{row['area_ha']:,.1f} ha"
-    return f"{row['pixels']:,} pixels"

@@ -95,6 +95,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
     volumes = parser.add_argument_group("volumes")
     volumes.add_argument("--planes", default=_DEFAULT.planes, choices=("z", "y", "x", "zyx"))
+    volumes.add_argument(
+        "--spacing",
+        type=float,
+        default=_DEFAULT.spacing,
+        metavar="MM",
+        help="pixels that the model sees; 0 takes the file's (default: square ones)",
+    )
     volumes.add_argument("--time", type=int, default=_DEFAULT.time, help="time point, from 0")
     volumes.add_argument("--series", default=None, help="which series of a DICOM folder")
     volumes.add_argument(
@@ -123,6 +130,12 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stats", type=Path, default=None, metavar="OUT.csv", help="areas, volumes"
     )
+    parser.add_argument(
+        "--uncertainty", type=Path, default=None, metavar="OUT", help="spread of the ensemble"
+    )
+    parser.add_argument(
+        "--picture", type=Path, default=None, metavar="OUT.png", help="image and mask to look at"
+    )
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with an unfinished run")
     again.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
@@ -141,7 +154,14 @@ def outputs_of(args: argparse.Namespace) -> Outputs:
     UsageError
         None was given.
     """
-    outputs = Outputs(args.output, args.probabilities, args.vector, args.stats)
+    outputs = Outputs(
+        args.output,
+        args.probabilities,
+        args.vector,
+        args.stats,
+        args.uncertainty,
+        args.picture,
+    )
     if outputs.main is None:
         raise UsageError("No output was named: say where the mask goes with -o OUT.")
     return outputs
@@ -154,7 +174,7 @@ def settings_of(args: argparse.Namespace) -> SegmentSettings:
         for name in (
             *("model", "device", "steps", "ensemble", "seed", "tile", "batch"),
             *("workers", "scheduler", "planes", "time", "propagate", "context", "largest"),
-            *("fill_holes", "minimum_ml"),
+            *("fill_holes", "minimum_ml", "spacing"),
         )
     }
     values["overlap"] = default_overlap(args.tile) if args.overlap is None else args.overlap

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,15 @@ class ProgressListener:
 
     def _say(self, message: str) -> None:
         self._console.print(message, highlight=False, markup=False)
+
+
+def size_text(row: Mapping[str, Any]) -> str:
+    """Area or volume of a row of statistics as people read it."""
+    if row.get("volume_ml") is not None:
+        return f"{row['volume_ml']:,.1f} ml"
+    if row.get("area_ha") is not None:
+        return f"{row['area_ha']:,.2f} ha"
+    return f"{row['pixels']:,} pixels"
 
 
 def _plain(value: Any) -> Any:

@@ -122,13 +122,13 @@ def _print_plan(found: dict[str, Any]) -> None:
 def _print_summary(result: Result) -> None:
     from rich.table import Table
 
-    from digseg.cli.output import console
+    from digseg.cli.output import console, size_text
 
     summary = result.summary()
-    table = Table("id", "prompt", "share", summary["unit"])
+    table = Table("id", "prompt", "share", "size")
     for row in summary["labels"]:
-        share = "" if row["share"] is None else f"{100 * row['share']:.2f} %"
-        table.add_row(str(row["id"]), row["name"], share, f"{row['size']:,.4g}")
+        share = f"{100 * row['share']:.2f} %"
+        table.add_row(str(row["id"]), row["name"], share, size_text(row))
     out = console()
     out.print(table)
     for path in summary["files"]:

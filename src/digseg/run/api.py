@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -105,7 +105,7 @@ class Result:
     @property
     def probability_view(self) -> LazyArray:
         """Probabilities ``uint8 [prompt, (z,) y, x]`` (x 255), lazily, negatives last."""
-        from digseg.run.execute import probability_view
+        from digseg.run.views import probability_view
 
         return probability_view(self.image, self.store, self.job.settings)
 
@@ -145,7 +145,7 @@ class Result:
     @property
     def coverage(self) -> Mask:
         """Which pixels are done, failed, nodata or still pending, as a mask of its own."""
-        from digseg.run.execute import coverage_mask
+        from digseg.run.views import coverage_mask
 
         return coverage_mask(self.image, self.store, self.job.settings)
 
@@ -262,7 +262,7 @@ def _parsed(settings: dict[str, Any]) -> dict[str, Any]:
 
 def with_outputs(job: Job, **paths: Path | None) -> Job:
     """A copy of a job with some outputs changed."""
-    unknown = set(paths) - {"labels", "probabilities", "vector", "stats"}
+    unknown = set(paths) - {item.name for item in fields(Outputs)}
     if unknown:
         raise UsageError(f"There is no output named {sorted(unknown)[0]!r}.")
     return replace(job, outputs=replace(job.outputs, **paths))

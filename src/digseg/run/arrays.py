@@ -120,11 +120,11 @@ def _from_xarray(array: xarray.DataArray, grid: Grid | None) -> Raster | Volume:
     rows, columns = int(data.shape[1]), int(data.shape[2])
     if grid is None:
         grid = _grid_of(array, by_role, (rows, columns))
-    names: tuple[str, ...] = ()
+    band_names: tuple[str, ...] = ()
     if "band" in by_role and by_role["band"] in array.coords:
-        names = tuple(str(value) for value in array.coords[by_role["band"]].values)
+        band_names = tuple(str(value) for value in array.coords[by_role["band"]].values)
     nodata = array.attrs.get("_FillValue", array.attrs.get("nodata"))
-    return Raster(data, grid, None if nodata is None else float(nodata), band_names=names)
+    return Raster(data, grid, None if nodata is None else float(nodata), band_names=band_names)
 
 
 def _grid_of(array: xarray.DataArray, by_role: dict[str, str], shape: tuple[int, int]) -> Grid:

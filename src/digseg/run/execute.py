@@ -6,23 +6,22 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, cast
 
 from digseg.events import Callback, CancelToken, StageStarted, ignore
-from digseg.prompts import Color
-from digseg.raster import ClassEntry, ClassTable, Mask, Raster, Volume
+from digseg.raster import Raster, Volume
 from digseg.run.job import Job
+from digseg.run.magnify import fitted
 from digseg.run.outputs import check_outputs, save_outputs, work_store_path
+from digseg.run.passes import Passes
 from digseg.run.region import crop
+from digseg.run.views import make_mask
 from digseg.settings import SegmentSettings
-from digseg.types import LazyArray, SegmentationModel, TileSource
+from digseg.types import SegmentationModel, TileSource
 
 if TYPE_CHECKING:
-    from digseg.engine.store import ProbabilityStore
     from digseg.run.api import Result
 
 
@@ -60,7 +59,6 @@ def execute(
     DigsegError
         See `digseg.errors`. Nothing half-written stays; what can be resumed is kept.
     """
-    from digseg import engine
     from digseg.run.api import Result
 
     # 1. Refuse what can't be written before anything is read.
@@ -75,19 +73,8 @@ def execute(
     # 4. Tiles to the probability store.
     place = _Place.of(job)
     recipe = job.recipe(model_identity=model.identity, source_identity=source.identity)
-    done = engine.segment(
-        source,
-        model,
-        job.prompts,
-        job.settings,
-        place.store,
-        recipe=recipe,
-        resume=job.resume,
-        overwrite=job.overwrite,
-        callback=callback,
-        cancel=cancel,
-        order=order,
-    )
+    passes = Passes(opened, model, job, place.store, recipe, callback, cancel, order)
+    done = passes.run()
     # 5. Store to labels, in the file's own order.
     mask = make_mask(opened, done.store, job, failed=bool(done.failed))
     result = Result(
@@ -123,7 +110,7 @@ def plan(job: Job) -> dict[str, Any]:
     check_outputs(job)
     image = _open(job, ignore)
     source = source_of(image, job.settings)
-    model = load_model(job.settings)
+    model = fitted(load_model(job.settings), image, job.settings)
     place = job.outputs.main or Path.cwd() / "out"
     estimate = engine.estimate(source, model, job.prompts, job.settings, place.parent, timed=True)
     return {
@@ -150,72 +137,14 @@ def load_model(settings: SegmentSettings) -> SegmentationModel:
     """The model that the settings name."""
     from digseg import model
 
-    return model.load(
+    loaded = model.load(
         settings.model,
         device=settings.device,
         steps=settings.steps,
         ensemble=settings.ensemble,
         seed=settings.seed,
     )
-
-
-def make_mask(
-    image: Raster | Volume, store: ProbabilityStore, job: Job, *, failed: bool = False
-) -> Mask:
-    """Labels of a finished (or still filling) store, lazily, in the image's own order.
-
-    A nodata label is declared where the image can have nodata, or where tiles failed.
-    """
-    from digseg import engine
-
-    labels = engine.labels(store, job.settings)
-    table = ClassTable.of(job.prompts)
-    if isinstance(image, Volume):
-        from digseg.run.volumes import labels_to_volume
-
-        return Mask(labels_to_volume(labels, image, job.settings), image.grid, table)
-    holes = (
-        failed
-        or image.nodata is not None
-        or image.valid is not None
-        or np.dtype(image.data.dtype).kind == "f"
-    )
-    nodata = labels.nodata if holes else None
-    return Mask(_FirstPlane(labels), image.grid, table, nodata=nodata)
-
-
-def coverage_mask(
-    image: Raster | Volume, store: ProbabilityStore, settings: SegmentSettings
-) -> Mask:
-    """Which pixels are done, failed, nodata or pending (0), in the image's own order."""
-    from digseg.blend import COVERAGE
-
-    colors: dict[str, Color] = {
-        "done": (70, 160, 90),
-        "failed": (220, 50, 50),
-        "nodata": (150, 150, 150),
-    }
-    table = ClassTable(
-        tuple(
-            ClassEntry(value, name, colors[name]) for value, name in COVERAGE.items() if value > 0
-        )
-    )
-    if isinstance(image, Volume):
-        from digseg.run.volumes import labels_to_volume
-
-        return Mask(labels_to_volume(store.coverage, image, settings), image.grid, table)
-    return Mask(_FirstPlane(store.coverage), image.grid, table)
-
-
-def probability_view(
-    image: Raster | Volume, store: ProbabilityStore, settings: SegmentSettings
-) -> LazyArray:
-    """Stored probabilities ``uint8 [prompt, (z,) y, x]`` in the image's own order, lazily."""
-    if isinstance(image, Volume):
-        from digseg.run.volumes import probabilities_to_volume
-
-        return probabilities_to_volume(store, image, settings)
-    return _FirstPlane(store.probabilities, axis=1)
+    return cast(SegmentationModel, loaded)
 
 
 def _open(job: Job, callback: Callback) -> Raster | Volume:
@@ -240,21 +169,3 @@ class _Place:
         if job.outputs.main is not None:
             return cls(work_store_path(job.outputs.main))
         return cls(Path(tempfile.mkdtemp(prefix="digseg-")) / "store.zarr")
-
-
-class _FirstPlane:
-    """A lazy array without its axis of one plane."""
-
-    def __init__(self, data: LazyArray, axis: int = 0) -> None:
-        self._data, self._axis = data, axis
-        self.shape = tuple(side for index, side in enumerate(data.shape) if index != axis)
-        self.dtype = data.dtype
-
-    def __getitem__(self, key: Any, /) -> Any:
-        parts = key if isinstance(key, tuple) else (key,)
-        return self._data[(*parts[: self._axis], 0, *parts[self._axis :])]
-
-
-def relabelled(job: Job, **changes: Any) -> Job:
-    """The same job with other thresholds, for labels from stored probabilities."""
-    return replace(job, settings=job.settings.with_(**changes))

@@ -27,7 +27,7 @@ def save_picture(
 ) -> Path:
     """Write a PNG with the image at the left, the mask over it at the right, and a legend.
 
-    A volume is shown as the axial slice that holds most of the mask.
+    A volume is shown as three planes that cross where the mask has most to show.
     """
     shown, labels = _pictures(image, mask, settings or SegmentSettings())
     picture = side_by_side(shown, labels, mask)
@@ -83,9 +83,9 @@ def _pictures(
     image: Raster | Volume, mask: Mask, settings: SegmentSettings
 ) -> tuple[UInt8Array, LabelArray]:
     if isinstance(image, Volume):
-        from digseg.run.volumes import picture_planes
+        from digseg.run.three_planes import three_planes
 
-        return picture_planes(image, mask, settings)
+        return three_planes(image, mask, settings)
     step = max(1, max(image.shape) // 2048)
     source = source_of(image, settings)
     tile, _ = source.read(0, (0, image.shape[0], 0, image.shape[1]))
