@@ -1,0 +1,274 @@
+"""Labels as polygons with their areas: GeoPackage, GeoJSON, GeoParquet.
+
+GDAL polygonises the whole raster line by line from a temporary file, so no polygon is cut at the
+border of a block, and the attributes come from `digseg.io.components`, which finds the same
+regions block by block.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from digseg.errors import MissingExtraError, OutputError, UsageError
+from digseg.io.area import PixelAreas
+from digseg.io.components import Regions, regions_of
+from digseg.io.files import refuse_existing, replacing, suffix_of
+from digseg.io.gdal import environment
+from digseg.raster import Mask
+from digseg.types import AnyArray, LazyArray
+
+_HECTARE = 10_000.0
+_PRECISION = 9  # decimals of degrees in GeoJSON: a tenth of a millimetre
+
+Columns = dict[str, AnyArray]
+
+
+def check_suffix(path: str | Path) -> None:
+    """Refuse a name that says no vector format.
+
+    Raises
+    ------
+    UsageError
+        It ends in none of those that are written.
+    """
+    if suffix_of(str(path)) not in _WRITERS:
+        names = ", ".join(sorted(_WRITERS))
+        raise UsageError(f"Polygons can't be written as {path}: use one of {names}.")
+
+
+def write_polygons(
+    mask: Mask,
+    path: str | Path,
+    *,
+    probabilities: LazyArray | None = None,
+    simplify: float = 0.0,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write one polygon for each region of equal labels whose pixels share sides.
+
+    Columns: ``label`` (its id), ``prompt``, ``color``, ``pixels``, ``area_m2`` and ``area_ha`` (of
+    its pixels, on the ellipsoid), ``perimeter_m`` (geodesic, with holes), ``mean_probability``.
+    Unknown ones are null. Coordinates are in the mask's CRS; GeoJSON is in longitude and latitude
+    of WGS 84, as RFC 7946 demands.
+
+    Parameters
+    ----------
+    mask
+        Labels ``[y, x]``.
+    path
+        ``.gpkg``, ``.geojson`` (or ``.json``), ``.parquet`` (or ``.geoparquet``).
+    probabilities
+        ``uint8 [prompt, y, x]``, probability x 255.
+    simplify
+        Tolerance in pixels; shared borders stay shared, and areas stay those of the pixels.
+    overwrite
+        Replace what is there.
+
+    Raises
+    ------
+    UsageError
+        The name says no format, or the mask is a volume.
+    """
+    path = Path(path)
+    check_suffix(path)
+    if mask.grid.ndim != 2:
+        raise UsageError("Polygons are drawn around regions of a raster; a volume has none.")
+    if simplify < 0:
+        raise UsageError(f"The tolerance of simplification can't be {simplify}.")
+    refuse_existing(path, overwrite=overwrite)
+    shapes, columns = polygons(mask, probabilities=probabilities, simplify=simplify)
+    with replacing(path) as temporary:
+        _WRITERS[suffix_of(str(path))](shapes, columns, mask, temporary)
+    return [path]
+
+
+def polygons(
+    mask: Mask, *, probabilities: LazyArray | None = None, simplify: float = 0.0
+) -> tuple[AnyArray, Columns]:
+    """Valid shapely polygons in world coordinates and their columns, in row-major order."""
+    import shapely
+
+    regions = regions_of(mask, probabilities)
+    shapes = _outlines(mask)
+    order = np.searchsorted(regions.first, _first_pixels(shapes, mask.grid.shape[1]))
+    if len(shapes) != len(regions.first) or len(set(order.tolist())) != len(order):
+        raise OutputError("Polygons and regions disagree: the labels changed while being read.")
+    sorted_shapes = np.empty(len(shapes), dtype=object)
+    sorted_shapes[order] = shapes
+    if simplify and len(shapes):
+        sorted_shapes = shapely.coverage_simplify(sorted_shapes, simplify)
+    (a, b, c), (d, e, f), _ = mask.grid.affine
+    world = shapely.transform(
+        sorted_shapes, lambda xy: np.column_stack([
+            a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f
+        ])
+    )  # fmt: skip
+    return world, _columns(mask, regions, world)
+
+
+def _outlines(mask: Mask) -> AnyArray:
+    """Polygons in pixel coordinates (column, row), holes kept, each valid."""
+    import rasterio
+    import shapely
+    from rasterio import features
+
+    from digseg.io.cog import chunks
+
+    rows, columns = mask.grid.shape
+    dtype = np.dtype(mask.labels.dtype)
+    with tempfile.TemporaryDirectory(prefix="digseg-") as folder, environment():
+        path = Path(folder) / "labels.tif"
+        profile = {"driver": "GTiff", "height": rows, "width": columns, "count": 1}
+        options = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "lzw"}
+        with rasterio.open(path, "w", **profile, **options, dtype=dtype.name) as target:
+            for top, bottom, left, right in chunks((rows, columns)):
+                block = np.ascontiguousarray(mask.labels[top:bottom, left:right])
+                if mask.nodata is not None:
+                    block = np.where(block == mask.nodata, 0, block).astype(dtype)
+                target.write(block, 1, window=((top, bottom), (left, right)))
+        found = []
+        with rasterio.open(path) as source:
+            band = rasterio.band(source, 1)
+            for geometry, value in features.shapes(band, connectivity=4):
+                if value:
+                    rings = geometry["coordinates"]
+                    found.append(shapely.Polygon(rings[0], rings[1:]))
+    shapes = np.empty(len(found), dtype=object)
+    shapes[:] = found
+    return shapes
+
+
+def _first_pixels(shapes: AnyArray, width: int) -> NDArray[np.int64]:
+    """Flat index of the first pixel of each outline: its upmost row, there the leftmost corner."""
+    import shapely
+
+    rings = shapely.get_exterior_ring(shapes)
+    points, owner = shapely.get_coordinates(rings, return_index=True)
+    top = np.full(len(shapes), np.inf)
+    np.minimum.at(top, owner, points[:, 1])
+    left = np.full(len(shapes), np.inf)
+    uppermost = points[:, 1] == top[owner]
+    np.minimum.at(left, owner[uppermost], points[uppermost, 0])
+    flat: NDArray[np.int64] = (top * width + left).astype(np.int64)
+    return flat
+
+
+def _columns(mask: Mask, regions: Regions, shapes: AnyArray) -> Columns:
+    names = mask.classes.names
+    colors = {
+        entry.id: "#{:02x}{:02x}{:02x}".format(*entry.color) for entry in mask.classes.entries
+    }
+    return {
+        "label": regions.label.astype(np.int32),
+        "prompt": np.array([names.get(int(i), f"label {i}") for i in regions.label], dtype=object),
+        "color": np.array([colors.get(int(i), "#808080") for i in regions.label], dtype=object),
+        "pixels": regions.pixels,
+        "area_m2": regions.area,
+        "area_ha": regions.area / _HECTARE,
+        "perimeter_m": _perimeters(mask, shapes),
+        "mean_probability": regions.probability,
+    }
+
+
+def _perimeters(mask: Mask, shapes: AnyArray) -> NDArray[np.float64]:
+    """Length of all rings of each polygon in metres on the ellipsoid; NaN without a CRS."""
+    import shapely
+
+    areas = PixelAreas(mask.grid)
+    if not areas.known or not len(shapes):
+        return np.full(len(shapes), np.nan)
+    if areas.geod is None:
+        factor = PixelAreas(mask.grid).metres_per_unit
+        lengths: NDArray[np.float64] = shapely.length(shapes) * factor
+        return lengths
+    rings, owner = shapely.get_rings(shapes, return_index=True)
+    points, ring = shapely.get_coordinates(rings, return_index=True)
+    lon, lat = areas.lonlat(points[:, 0], points[:, 1])
+    inside = ring[1:] == ring[:-1]
+    _, _, steps = areas.geod.inv(
+        lon[:-1][inside], lat[:-1][inside], lon[1:][inside], lat[1:][inside]
+    )
+    summed = np.bincount(owner[ring[1:][inside]], weights=steps, minlength=len(shapes))
+    return summed.astype(np.float64)
+
+
+def _write_ogr(shapes: AnyArray, columns: Columns, mask: Mask, path: Path, **options: Any) -> None:
+    import shapely
+    from pyogrio import raw
+    from pyogrio.errors import DataSourceError, FieldError
+
+    names = list(columns)
+    masks = [np.isnan(v) if v.dtype.kind == "f" else None for v in columns.values()]
+    try:
+        with warnings.catch_warnings():
+            # Said of outputs without a CRS: ours have none only where the image has none.
+            warnings.filterwarnings("ignore", "'crs' was not provided", UserWarning)
+            raw.write(
+                path,
+                geometry=shapely.to_wkb(shapes),
+                field_data=[columns[name] for name in names],
+                fields=names,
+                field_mask=masks,
+                geometry_type="Polygon",
+                crs=mask.grid.crs,
+                layer="segments",
+                **options,
+            )
+    except (DataSourceError, FieldError, RuntimeError) as error:
+        raise OutputError(f"The polygons can't be written ({error}).") from error
+
+
+def _write_gpkg(shapes: AnyArray, columns: Columns, mask: Mask, path: Path) -> None:
+    _write_ogr(shapes, columns, mask, path, driver="GPKG")
+
+
+def _write_geojson(shapes: AnyArray, columns: Columns, mask: Mask, path: Path) -> None:
+    options: dict[str, Any] = {"COORDINATE_PRECISION": str(_PRECISION)}
+    if mask.grid.crs is not None and PixelAreas(mask.grid).geod is not None:
+        options["RFC7946"] = "YES"
+    _write_ogr(shapes, columns, mask, path, driver="GeoJSON", **options)
+
+
+def _write_parquet(shapes: AnyArray, columns: Columns, mask: Mask, path: Path) -> None:
+    """GeoParquet 1.1: WKB geometry and the CRS as PROJJSON in the file's metadata."""
+    import shapely
+
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingExtraError(
+            "GeoParquet needs pyarrow: install napari-digseg[parquet], or write .gpkg."
+        ) from error
+    from pyproj import CRS
+
+    column: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Polygon"]}
+    # An absent CRS would mean longitude and latitude; null says that it is not known.
+    column["crs"] = CRS.from_user_input(mask.grid.crs).to_json_dict() if mask.grid.crs else None
+    if len(shapes):
+        column["bbox"] = [float(value) for value in shapely.total_bounds(shapes)]
+    geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+    data = {
+        name: pa.array(values, mask=np.isnan(values) if values.dtype.kind == "f" else None)
+        for name, values in columns.items()
+    }
+    data["geometry"] = pa.array(list(shapely.to_wkb(shapes)), type=pa.binary())
+    table = pa.table(data).replace_schema_metadata({"geo": json.dumps(geo)})
+    pq.write_table(table, path)
+
+
+_WRITERS: dict[str, Callable[[AnyArray, Columns, Mask, Path], None]] = {
+    ".gpkg": _write_gpkg,
+    ".geojson": _write_geojson,
+    ".json": _write_geojson,
+    ".parquet": _write_parquet,
+    ".geoparquet": _write_parquet,
+}
