@@ -1,0 +1,68 @@
+"""Arrays in memory become rasters and volumes; what makes no sense is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray
+
+from digseg.errors import UsageError
+from digseg.raster import Raster, Volume
+from digseg.run.arrays import to_image
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "expected"),
+    [
+        ((40, 50), "auto", (Raster, (1, 40, 50))),
+        ((3, 40, 50), "auto", (Raster, (3, 40, 50))),
+        ((40, 50, 3), "auto", (Raster, (3, 40, 50))),
+        ((40, 50, 4), "auto", (Raster, (4, 40, 50))),
+        ((30, 40, 50), "auto", (Volume, (30, 40, 50))),
+        ((5, 40, 50), "volume", (Volume, (5, 40, 50))),
+        ((30, 40, 50), "raster", (Raster, (30, 40, 50))),
+    ],
+)
+def test_axes(shape: tuple[int, ...], kind: str, expected: tuple[type, tuple[int, ...]]) -> None:
+    image = to_image(np.zeros(shape, np.uint8), kind=kind)  # type: ignore[arg-type]
+    assert (type(image), tuple(image.data.shape)) == expected
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros(5), np.zeros((2, 2, 2, 2)), np.zeros((4, 4), complex), b"text", [[1, 2]]],
+)
+def test_nonsense_is_refused(image: object) -> None:
+    with pytest.raises(UsageError):
+        to_image(image)
+
+
+def test_dimensions_are_read_by_name() -> None:
+    array = xarray.DataArray(np.zeros((40, 50, 3)), dims=("lat", "lon", "band"))
+    image = to_image(array)
+    assert isinstance(image, Raster)
+    assert image.data.shape == (3, 40, 50)
+    volume = to_image(xarray.DataArray(np.zeros((5, 40, 50)), dims=("z", "y", "x")))
+    assert isinstance(volume, Volume)
+
+
+def test_a_spatial_ref_coordinate_gives_the_crs() -> None:
+    array = xarray.DataArray(
+        np.zeros((2, 3)), dims=("y", "x"), coords={"y": [9.0, 7.0], "x": [0.0, 2.0, 4.0]}
+    ).assign_coords(spatial_ref=xarray.DataArray(0, attrs={"crs_wkt": "EPSG:4326"}))
+    grid = to_image(array).grid
+    assert grid.crs == "EPSG:4326"
+    assert grid.transform == (2.0, 0.0, -1.0, 0.0, -2.0, 10.0)
+
+
+def test_uneven_coordinates_are_refused() -> None:
+    array = xarray.DataArray(
+        np.zeros((2, 3)), dims=("y", "x"), coords={"y": [0.0, 1.0], "x": [0.0, 1.0, 5.0]}
+    )
+    with pytest.raises(UsageError, match="evenly"):
+        to_image(array)
+
+
+def test_unknown_dimensions_are_refused() -> None:
+    with pytest.raises(UsageError, match="dimensions"):
+        to_image(xarray.DataArray(np.zeros((2, 3, 4)), dims=("y", "x", "flavour")))
