@@ -262,7 +262,7 @@ def _ask(
     predictor: Predictor, item: Item, words: Sequence[str]
 ) -> Iterator[tuple[slice, Mapping[str, Float32Array]]]:
     prompts = [Prompt(word) for word in words]
-    for which, maps in predictor(item.planes, prompts):
+    for which, maps in predictor(item.planes, prompts, item.factors):
         yield which, {word: maps[:, index] for index, word in enumerate(words)}
 
 

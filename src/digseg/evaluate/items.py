@@ -1,9 +1,9 @@
 """Images of a labelled set as the model sees them, with their truth: one item at a time.
 
-Pixels are normalised by the rules of use (`digseg.normalize`): 8-bit pictures keep their scale,
-other rasters are stretched between percentiles of the whole picture, CT between the bounds of
-the set's window, MR between percentiles of the whole volume. Volumes are turned to the canonical
-orientation, so that a plane is an axial slice as a radiologist sees it.
+What is judged is what `segment` does: pixels come through the sources of `digseg.run` (8-bit
+pictures keep their scale, other rasters are stretched between percentiles of the whole picture,
+CT between the bounds of the set's window, MR between percentiles of the whole volume), volumes
+are read by axial planes and magnified as there.
 """
 
 from __future__ import annotations
@@ -18,20 +18,13 @@ from numpy.typing import NDArray
 from digseg import io
 from digseg.errors import DatasetError
 from digseg.evaluate.dataset import ALMOST_NONE, LabelledSet
-from digseg.normalize import (
-    Stretch,
-    default_bands,
-    is_display_ready,
-    sample_windows,
-    stretch_of,
-    three_channels,
-)
-from digseg.orientation import canonical
+from digseg.normalize import default_bands
 from digseg.raster import Raster, Volume
-from digseg.settings import CT_WINDOWS
+from digseg.run.execute import source_of
+from digseg.run.magnify import magnification
+from digseg.run.volumes import plane_turn
+from digseg.settings import CT_WINDOWS, SegmentSettings
 from digseg.types import AnyArray, BoolArray, Float32Array
-
-_PERCENTILES = (2.0, 98.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +43,8 @@ class Item:
         ``bool [plane, y, x]``: False where the mask says "ignore".
     known
         Indices of the classes that the mask of this image knows.
+    factors
+        How many times taller and wider the model sees the pixels (tiny volumes).
     """
 
     name: str
@@ -57,6 +52,7 @@ class Item:
     truth: NDArray[np.uint16]
     valid: BoolArray
     known: tuple[int, ...]
+    factors: tuple[float, float] = (1.0, 1.0)
 
 
 def items(labelled: LabelledSet, split: str, limit: int | None = None) -> Iterator[Item]:
@@ -90,18 +86,20 @@ def read_item(labelled: LabelledSet, name: str, image: Path, mask: Path) -> Item
     if picture.shape != labels.shape:
         sizes = ["x".join(map(str, item.shape)) for item in (picture, labels)]
         raise DatasetError(f"The mask {mask.name} is {sizes[1]} but its image is {sizes[0]}.")
+    settings = _settings(labelled, picture)
+    source = source_of(picture, settings)
+    count, rows, columns = source.shape
+    planes = np.stack([source.read(plane, (0, rows, 0, columns))[0] for plane in range(count)])
+    ids = np.asarray(labels.data[:, :, :])
+    factors = (1.0, 1.0)
+    if isinstance(picture, Volume):
+        ids = np.ascontiguousarray(plane_turn(picture.grid, settings).apply(ids))
+        factors = magnification(picture, settings)
     table = _index_table(labelled)
-    if isinstance(picture, Volume) and isinstance(labels, Volume):
-        ids = canonical(labels.grid).apply(np.asarray(labels.data[:, :, :]))
-        planes = volume_planes(picture, labelled)
-    else:
-        assert isinstance(picture, Raster)
-        ids = np.asarray(labels.data[:, :, :])
-        planes = raster_planes(picture, labelled)
     truth = _to_indices(ids, table, mask, labelled)
     hidden = labelled.unlabelled.get(name, frozenset())
     known = tuple(i for i, item in enumerate(labelled.classes) if item.id not in hidden)
-    return Item(name, planes, truth, ids != labelled.ignore, known)
+    return Item(name, planes, truth, ids != labelled.ignore, known, factors)
 
 
 def _index_table(labelled: LabelledSet) -> NDArray[np.int32]:
@@ -131,49 +129,19 @@ def _to_indices(
     return indices.astype(np.uint16)
 
 
-def raster_planes(raster: Raster, labelled: LabelledSet) -> Float32Array:
-    """A picture as one plane ``float32 [1, 3, y, x]``."""
-    names = labelled.bands if len(labelled.bands) == raster.bands else raster.band_names
-    bands = default_bands(names, raster.meta.get("colors", ()))
-    rows, columns = raster.shape
-    whole = (0, rows, 0, columns)
-    pixels = raster.read(whole, bands)
-    palette = raster.meta.get("palette")
-    if palette is not None:
-        table = np.asarray(palette, dtype=np.uint8)[:, :3]
-        pixels = np.moveaxis(table[pixels[0]], -1, 0)
-    valid = raster.validity(whole, pixels)
-    stretch = _raster_stretch(raster, pixels, valid)
-    tile = three_channels(stretch.apply(pixels)) * valid
-    return np.ascontiguousarray(tile[None], dtype=np.float32)
-
-
-def _raster_stretch(raster: Raster, pixels: AnyArray, valid: BoolArray) -> Stretch:
-    dtype = np.dtype(pixels.dtype)
-    channels = pixels.shape[0]
-    if is_display_ready(dtype):
-        return Stretch((0.0,) * channels, (255.0,) * channels)
-    samples, kept = [], []
-    for top, bottom, left, right in sample_windows(raster.shape):
-        samples.append(pixels[:, top:bottom, left:right].reshape(channels, -1))
-        kept.append(valid[top:bottom, left:right].ravel())
-    return stretch_of(np.concatenate(samples, axis=1), np.concatenate(kept), dtype, _PERCENTILES)
-
-
-def volume_planes(volume: Volume, labelled: LabelledSet) -> Float32Array:
-    """A volume as axial planes ``float32 [z, 3, y, x]``: the slices below, at and above each."""
-    values = canonical(volume.grid).apply(np.asarray(volume.data[:, :, :]))
-    if labelled.window is not None or labelled.domain == "ct" or volume.modality == "CT":
-        low, high = labelled.window or CT_WINDOWS["soft-tissue"]
-        stretch = Stretch((low,), (high,))
-    else:
-        flat = values.reshape(1, -1)
-        everywhere = np.ones(flat.shape[1], dtype=bool)
-        stretch = stretch_of(flat, everywhere, values.dtype, _PERCENTILES)
-    grey = stretch.apply(values[None])[0]
-    below = np.concatenate([grey[:1], grey[:-1]])
-    above = np.concatenate([grey[1:], grey[-1:]])
-    return np.stack([below, grey, above], axis=1)
+def _settings(labelled: LabelledSet, picture: Raster | Volume) -> SegmentSettings:
+    """What a person who knows the set would choose: its window, its bands."""
+    settings = SegmentSettings()
+    if isinstance(picture, Raster):
+        if len(labelled.bands) == picture.bands:
+            bands = default_bands(labelled.bands, picture.meta.get("colors", ()))
+            settings = settings.with_(bands=tuple(band + 1 for band in bands))
+        return settings
+    if labelled.window is not None:
+        return settings.with_(window=labelled.window)
+    if labelled.domain == "ct":
+        return settings.with_(window=CT_WINDOWS["soft-tissue"])
+    return settings
 
 
 def is_exhaustive(labelled: LabelledSet, sample: int = 48) -> bool:

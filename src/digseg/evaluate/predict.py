@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from digseg.prompts import Prompt
+from digseg.run.magnify import Factors, magnified
 from digseg.types import Float32Array, SegmentationModel
 
 #: Values of soft maps that one call of the model may give (0.5 GB of float32).
@@ -37,13 +38,18 @@ class Predictor:
     seconds: float = field(default=0.0, init=False)
     pixel_prompts: int = field(default=0, init=False)
     planes: int = field(default=0, init=False)
+    _seen: SegmentationModel = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._seen = self.model
 
     def __call__(
-        self, planes: Float32Array, prompts: Sequence[Prompt]
+        self, planes: Float32Array, prompts: Sequence[Prompt], factors: Factors = (1.0, 1.0)
     ) -> Iterator[tuple[slice, Float32Array]]:
         """Soft maps of ``[P, 3, H, W]``, some planes at a time: ``(which, [n, K, H, W])``."""
+        self._seen = magnified(self.model, factors)
         count, _, height, width = planes.shape
-        size = height * width
+        size = round(height * factors[0] * width * factors[1])
         batch = max(1, min(_CALL_PIXELS // size, _CALL_VALUES // (size * max(1, len(prompts)))))
         for start in range(0, count, batch):
             which = slice(start, min(count, start + batch))
@@ -71,14 +77,11 @@ class Predictor:
     def _call(self, planes: Float32Array, prompts: Sequence[Prompt]) -> Float32Array:
         """One call; sides are padded to the model's multiple by reflection, then cut off."""
         _, _, height, width = planes.shape
-        multiple = self.model.multiple
+        multiple = self._seen.multiple
         below, right = -height % multiple, -width % multiple
         if below or right:
-            # Reflection repeats a side at most once; thinner planes repeat their edge.
-            mode = "reflect" if below < height and right < width else "edge"
-            pads = ((0, 0), (0, 0), (0, below), (0, right))
-            planes = np.pad(planes, pads, mode=mode)  # type: ignore[call-overload]
-        maps = self.model(np.ascontiguousarray(planes), prompts)
+            planes = np.pad(planes, ((0, 0), (0, 0), (0, below), (0, right)), mode="symmetric")
+        maps = self._seen(np.ascontiguousarray(planes), prompts)
         return np.asarray(maps[:, :, :height, :width], dtype=np.float32)
 
     def _tiled(self, planes: Float32Array, prompts: Sequence[Prompt]) -> Float32Array:
