@@ -15,9 +15,9 @@ from digseg.raster import ClassEntry, ClassTable
 _KEY = "labels"
 
 
-def to_json(classes: ClassTable, **extra: Any) -> str:
+def to_json(classes: ClassTable, *, indent: int | None = 1) -> str:
     """JSON text with the class table under ``labels``."""
-    return json.dumps({_KEY: classes.to_list(), **extra}, indent=1, ensure_ascii=False)
+    return json.dumps({_KEY: classes.to_list()}, indent=indent, ensure_ascii=False)
 
 
 def from_json(text: str) -> ClassTable | None:

@@ -90,3 +90,19 @@ def volume_info(
         **extra,
         "notes": list(volume.meta.get("notes", ())),
     }
+
+
+def whole_numbers(voxels: AnyArray, path: str) -> AnyArray:
+    """Voxels as labels, ``uint8`` or ``uint16``.
+
+    Raises
+    ------
+    CorruptInputError
+        They are no whole numbers from 0 to 65535.
+    """
+    if not np.isfinite(voxels).all() or voxels.min() < 0 or voxels.max() > 65535:
+        raise CorruptInputError(f"{path} holds no labels: its voxels are not 0 to 65535.")
+    labels: AnyArray = voxels.astype(np.uint16 if voxels.max() > 255 else np.uint8)
+    if not np.array_equal(labels, voxels):
+        raise CorruptInputError(f"{path} holds no labels: its voxels are not whole numbers.")
+    return labels

@@ -17,13 +17,13 @@ from digseg.errors import CorruptInputError
 from digseg.io import _label_names as names
 from digseg.io._nifti_header import Header, parse
 from digseg.io._nifti_write import refuse, write
-from digseg.io._volumes import identity_of, patient_grid, time_point, volume_info
+from digseg.io._volumes import identity_of, patient_grid, time_point, volume_info, whole_numbers
 from digseg.io._voxels import Layout, Voxels, gzip_head
 from digseg.io.files import suffix_of
 from digseg.io.modality import guess
 from digseg.io.registry import Probe
 from digseg.raster import Mask, Source, Volume
-from digseg.types import AnyArray, LazyArray
+from digseg.types import LazyArray
 
 __all__ = ["info", "read", "read_mask", "refuse", "sniff", "write"]
 
@@ -107,22 +107,13 @@ def read_mask(path: str) -> Mask:
     volume = read(path)
     labels: LazyArray = volume.data
     if (header.slope, header.inter) != (1.0, 0.0) or layout.dtype.kind != "u":
-        labels = _whole_numbers(np.asarray(volume.data[:]), path)
+        labels = whole_numbers(np.asarray(volume.data[:]), path)
     classes = header.classes or names.read_sidecar(Path(path))
     named = classes is not None
     if classes is None:
         ids = {int(label) for plane in range(labels.shape[0]) for label in np.unique(labels[plane])}
         classes = names.unnamed(sorted(ids))
     return Mask(labels, volume.grid, classes, meta={**volume.meta, "named": named})
-
-
-def _whole_numbers(voxels: AnyArray, path: str) -> AnyArray:
-    if not np.isfinite(voxels).all() or voxels.min() < 0 or voxels.max() > 65535:
-        raise CorruptInputError(f"{path} holds no labels: its voxels are not 0 to 65535.")
-    labels: AnyArray = voxels.astype(np.uint16 if voxels.max() > 255 else np.uint8)
-    if not np.array_equal(labels, voxels):
-        raise CorruptInputError(f"{path} holds no labels: its voxels are not whole numbers.")
-    return labels
 
 
 def _open(path: Path) -> tuple[Header, Layout, list[Path]]:
