@@ -94,7 +94,7 @@ class EngineProcess:
 
     def poll(self) -> list[Message]:
         """Everything said since the last call; ``{"say": "died"}`` when the process ended."""
-        messages = []
+        messages: list[Message] = []
         while True:
             try:
                 generation, message = self._said.get_nowait()

@@ -1,4 +1,4 @@
-"""Files as layers and layers as files: where pixels lie, which way is up, what things are called."""
+"""Files as layers and layers as files: where pixels lie, what is up, what things are called."""
 
 from __future__ import annotations
 
@@ -94,7 +94,8 @@ def test_three_bands_become_a_stretched_picture_with_holes(rng: np.random.Genera
     order = np.argsort(pixels[2, 6])
     assert (np.diff(picture[6, order, 0].astype(int)) >= 0).all()
     np.testing.assert_array_equal(data[10:20, 3, 1], picture[10:20, 3, 1])
-    assert meta["rgb"] and not meta["multiscale"]
+    assert meta["rgb"]
+    assert not meta["multiscale"]
 
 
 def test_bands_on_a_slider_keep_their_values(asymmetric: Callable[..., AnyArray]) -> None:
