@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,12 @@ class LazyLabels:
     (failed and pending pixels: a hole is never called background).
     """
 
-    def __init__(self, store: ProbabilityStore, settings: SegmentSettings) -> None:
+    def __init__(
+        self, store: ProbabilityStore, settings: SegmentSettings, suppress: Sequence[str] = ()
+    ) -> None:
         self._probabilities = store.probabilities
         self._coverage = store.coverage
-        self._rule = LabelRule(store.prompts, settings)
+        self._rule = LabelRule(store.prompts, settings, suppress)
         self.nodata = self._rule.nodata
 
     @property
@@ -52,27 +55,34 @@ class LazyLabels:
 class LabelRule:
     """Thresholds and arg-max for one prompt set.
 
+    Parameters
+    ----------
+    suppress
+        Names of prompts that are taken as negative: they compete but get no label.
+
     Raises
     ------
     UsageError
         A threshold is given for a name that is no prompt.
     """
 
-    def __init__(self, prompts: PromptSet, settings: SegmentSettings) -> None:
+    def __init__(
+        self, prompts: PromptSet, settings: SegmentSettings, suppress: Sequence[str] = ()
+    ) -> None:
         names = {normalise(prompt.name) for prompt in prompts}
         for name in settings.thresholds:
             if normalise(name) not in names:
                 known = ", ".join(prompt.name for prompt in prompts)
                 raise UsageError(f"There is no prompt {name!r} to set a threshold for: {known}.")
         own = {normalise(name): value for name, value in settings.thresholds.items()}
+        silent = {normalise(name) for name in suppress}
+        negative = [p.negative or normalise(p.name) in silent for p in prompts]
         self._least = [
             # A negative prompt needs no threshold: it only has to win.
-            0 if prompt.negative else _level(own.get(normalise(prompt.name), settings.threshold))
-            for prompt in prompts
+            0 if off else _level(own.get(normalise(prompt.name), settings.threshold))
+            for prompt, off in zip(prompts, negative, strict=True)
         ]
-        self._ids = [
-            0 if prompt.negative else index for index, prompt in enumerate(prompts, start=1)
-        ]
+        self._ids = [0 if off else index for index, off in enumerate(negative, start=1)]
         self.dtype = ClassTable.of(prompts).dtype
         self.nodata = int(np.iinfo(self.dtype).max)
 
@@ -95,6 +105,8 @@ def _level(threshold: float) -> int:
     return math.ceil(threshold * 255 - 1e-9)
 
 
-def labels(store: ProbabilityStore, settings: SegmentSettings) -> LazyLabels:
+def labels(
+    store: ProbabilityStore, settings: SegmentSettings, suppress: Sequence[str] = ()
+) -> LazyLabels:
     """Lazy labels ``[plane, y, x]`` of a store; its ``nodata`` is the largest value of its type."""
-    return LazyLabels(store, settings)
+    return LazyLabels(store, settings, suppress)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,10 @@ import numpy as np
 from digseg.engine.durable import DurableStore
 from digseg.engine.plan import Block, Plan
 from digseg.errors import CorruptInputError, InputNotFoundError
+from digseg.journal import Journal
 from digseg.prompts import PromptSet
 from digseg.raster import ClassTable
+from digseg.tiles import Tile
 from digseg.types import LazyArray, UInt8Array
 
 if TYPE_CHECKING:
@@ -36,6 +39,19 @@ PRIVATE = ".digseg"
 _CHUNK = 512
 _SMALLEST_LEVEL = 512  # no further level once both sides are this small
 _SMALLEST_SHARD = 16
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Blocks written, blocks in all, tiles that failed."""
+
+    written: int
+    blocks: int
+    failed_tiles: tuple[Tile, ...]
+
+    @property
+    def pending(self) -> int:
+        return self.blocks - self.written
 
 
 class ProbabilityStore:
@@ -174,6 +190,13 @@ class ProbabilityStore:
     @property
     def journal_path(self) -> Path:
         return self.private / "journal"
+
+    def progress(self) -> Progress:
+        """How far the run of this store is, read from its journal."""
+        _, records = Journal.peek(self.journal_path)
+        failed = {record["block"]: record["failed"] for record in records}
+        tiles = {Tile(*tile) for tiles in failed.values() for tile in tiles}
+        return Progress(len(failed), self.plan.block_count, tuple(sorted(tiles)))
 
     def write_block(
         self, block: Block, probabilities: UInt8Array, coverage: UInt8Array

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 def make_mask(
-    image: Raster | Volume, store: ProbabilityStore, job: Job, *, failed: bool = False
+    image: Raster | Volume,
+    store: ProbabilityStore,
+    job: Job,
+    *,
+    failed: bool = False,
+    suppress: tuple[str, ...] = (),
 ) -> Mask:
     """Labels of a finished (or still filling) store, lazily, in the image's own order.
 
@@ -27,7 +32,7 @@ def make_mask(
     """
     from digseg import engine
 
-    labels = engine.labels(store, job.settings)
+    labels = engine.labels(store, job.settings, suppress)
     table = ClassTable.of(job.prompts)
     if isinstance(image, Volume):
         from digseg.run.volumes import labels_to_volume, without_nodata
