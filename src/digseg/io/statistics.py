@@ -17,6 +17,15 @@ from digseg.types import LazyArray
 
 _HECTARE = 10_000.0  # m2
 _MILLILITRE = 1_000.0  # mm3
+_MILLIMETRES = {
+    "millimetre": 1.0,
+    "millimeter": 1.0,
+    "micrometer": 1e-3,
+    "nanometer": 1e-6,
+    "centimeter": 10.0,
+    "meter": 1e3,
+    "metre": 1e3,
+}
 
 
 def table(
@@ -60,10 +69,10 @@ def _row(entry: ClassEntry, mask: Mask, regions: Regions) -> dict[str, Any]:
         "share": pixels / regions.valid_pixels if regions.valid_pixels else None,
     }
     if mask.grid.ndim == 3:
-        millimetres = pixels * mask.grid.cell_size
-        known = mask.grid.space == "patient"
-        row["volume_mm3"] = millimetres if known else None
-        row["volume_ml"] = millimetres / _MILLILITRE if known else None
+        unit = _MILLIMETRES.get(mask.grid.unit)
+        millimetres = None if unit is None else pixels * mask.grid.cell_size * unit**3
+        row["volume_mm3"] = millimetres
+        row["volume_ml"] = None if millimetres is None else millimetres / _MILLILITRE
     else:
         area = float(regions.area[own].sum()) if PixelAreas(mask.grid).known else None
         row["area_m2"] = area
