@@ -18,6 +18,7 @@ from digseg.lazy import Bounds, WindowArray, box
 from digseg.types import AnyArray, LazyArray
 
 Axis = Literal["z", "y", "x"]
+AXES: tuple[Axis, ...] = ("z", "y", "x")
 
 #: RAS+ direction of the canonical axes in array order: up, to the back, to the left.
 _CANONICAL = ((2, 1.0), (1, -1.0), (0, -1.0))

@@ -85,6 +85,46 @@ class EncodingModel(SegmentationModel, Protocol):
 
 
 @runtime_checkable
+class PropagatingModel(SegmentationModel, Protocol):
+    """A model that can start from an answer in place of noise, as a diffusion segmenter can."""
+
+    def continue_from(
+        self,
+        tiles: Float32Array,
+        prompts: Sequence[Prompt],
+        previous: Float32Array,
+        strength: float,
+    ) -> Float32Array:
+        """Segment tiles, starting from the mask latents of other maps.
+
+        Parameters
+        ----------
+        tiles
+            ``float32 [N, 3, H, W]`` in [0, 1].
+        previous
+            ``float32 [N, K, H, W]`` in [0, 1], the neighbouring slices' maps.
+        strength
+            How far they are noised: 0 keeps them, 1 is pure noise.
+
+        Returns
+        -------
+        ``float32 [N, K, H, W]`` in [0, 1].
+        """
+        ...
+
+
+@runtime_checkable
+class EnsembleModel(SegmentationModel, Protocol):
+    """A model that answers with the mean of several runs, and can tell their spread."""
+
+    def with_spread(
+        self, tiles: Float32Array, prompts: Sequence[Prompt]
+    ) -> tuple[Float32Array, Float32Array]:
+        """Mean and standard deviation, each ``float32 [N, K, H, W]`` in [0, 1]."""
+        ...
+
+
+@runtime_checkable
 class TileSource(Protocol):
     """What the engine reads: planes already in the model's channels and range.
 

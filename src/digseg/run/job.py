@@ -35,12 +35,18 @@ class Outputs:
         Polygons: ``.gpkg``, ``.geojson`` or ``.parquet``.
     stats
         Table of areas or volumes, ``.csv``.
+    uncertainty
+        Spread over the ensemble, in the format of the mask.
+    picture
+        PNG of image and mask.
     """
 
     labels: Path | None = None
     probabilities: Path | None = None
     vector: Path | None = None
     stats: Path | None = None
+    uncertainty: Path | None = None
+    picture: Path | None = None
 
     def __iter__(self) -> Any:
         """The paths that are wanted."""
@@ -135,7 +141,7 @@ class Job:
             words += ["-n" if prompt.negative else "-p", _prompt_text(prompt)]
         if self.outputs.labels is not None:
             words += ["-o", str(self.outputs.labels)]
-        for name in ("probabilities", "vector", "stats"):
+        for name in ("probabilities", "vector", "stats", "uncertainty", "picture"):
             path = getattr(self.outputs, name)
             if path is not None:
                 words += [f"--{name}", str(path)]

@@ -15,7 +15,7 @@ import numpy as np
 
 from digseg.orientation import Axis
 from digseg.prompts import Prompt
-from digseg.raster import Volume
+from digseg.raster import Raster, Volume
 from digseg.resample import Rescale, rescale
 from digseg.run.volumes import plane_turn
 from digseg.settings import SegmentSettings
@@ -60,6 +60,15 @@ def magnified(model: SegmentationModel, factors: Factors) -> SegmentationModel:
     if isinstance(model, EncodingModel):
         return MagnifiedEncoder(model, factors)
     return Magnified(model, factors)
+
+
+def fitted(
+    model: SegmentationModel, image: Raster | Volume, settings: SegmentSettings
+) -> SegmentationModel:
+    """The model as it looks at an image."""
+    if not isinstance(image, Volume):
+        return model
+    return magnified(model, magnification(image, settings))
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,14 @@ the two (`digseg.orientation`), so what comes back lies where it was, to the bit
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from digseg.blend import NODATA
 from digseg.grid import Grid
+from digseg.lazy import Bounds, WindowArray, box
 from digseg.normalize import Stretch, looks_like_hounsfield, stretch_of
 from digseg.orientation import Axis, Turn, canonical, planes_across
 from digseg.raster import Volume
@@ -21,6 +24,9 @@ from digseg.run.slabs import Slabs
 from digseg.run.sources import array_identity
 from digseg.settings import CT_WINDOWS, SegmentSettings
 from digseg.types import AnyArray, BoolArray, Float32Array, LazyArray, Window
+
+if TYPE_CHECKING:
+    from digseg.engine import ProbabilityStore
 
 # Percentiles are taken over all voxels up to this many, over a fixed lattice of them above.
 _SAMPLES = 1 << 24
@@ -61,6 +67,14 @@ class VolumeSource:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_slabs", Slabs(self.turn.lazy(self.volume.data)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker process reads for itself.
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.init}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -126,6 +140,26 @@ def labels_to_volume(labels: LazyArray, volume: Volume, settings: SegmentSetting
     return to_file_order(labels, volume, settings)
 
 
+def probabilities_to_volume(
+    store: ProbabilityStore, volume: Volume, settings: SegmentSettings
+) -> LazyArray:
+    """Stored maps as ``uint8 [prompt, z, y, x]`` in the file's voxel order, lazily."""
+    return to_file_order(store.probabilities, volume, settings)
+
+
+def without_nodata(labels: LazyArray, coverage: LazyArray) -> LazyArray:
+    """Labels in which voxels without data (NaN around a brain, say) are background.
+
+    Failed and pending voxels keep the labels' nodata value: a hole is never called background.
+    """
+
+    def read(bounds: Bounds) -> AnyArray:
+        found = box(labels, bounds)
+        return np.where(box(coverage, bounds) == NODATA, found.dtype.type(0), found)
+
+    return WindowArray(tuple(labels.shape), labels.dtype, read)
+
+
 def volume_stretch(volume: Volume, settings: SegmentSettings) -> Stretch:
     """Values that become 0 and 1: a CT's window in HU, else percentiles of the whole volume.
 
@@ -157,5 +191,3 @@ def _sampled(data: LazyArray) -> AnyArray:
     planes = np.unique(np.linspace(0, shape[0] - 1, 64).round().astype(int))
     step = max(1, int(np.ceil((shape[1] * shape[2] * len(planes) / _SAMPLES) ** 0.5)))
     return np.concatenate([np.asarray(data[int(p)])[::step, ::step].ravel() for p in planes])
-
-
