@@ -1,0 +1,317 @@
+"""Labels of a store that fills, as arrays that napari reads. No napari, no Qt.
+
+The event loop must never wait for a disk. What was read last (what is on screen) is computed anew
+in a thread whenever a block arrives or a threshold moves, and swapped in when it is ready; what
+was never read is computed when it is asked for, so that every answer is true.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from digseg.blend import DONE
+from digseg.engine import LabelRule, ProbabilityStore
+from digseg.lazy import Bounds, WindowArray, box
+from digseg.orientation import Turn
+from digseg.settings import SegmentSettings
+from digseg.types import AnyArray, LazyArray, UInt8Array
+
+_CHUNK = 512
+_BUDGET = 192 << 20  # bytes of labels kept
+_STOP = None
+
+Key = tuple[int, int, int, int]  # level, plane, chunk row, chunk column
+
+
+class LiveLabels:
+    """Labels of a store by level, kept up to date.
+
+    Parameters
+    ----------
+    store
+        A store, filling or finished.
+    settings
+        With the thresholds to begin with.
+    turn
+        From the store's planes to the layer's; `None` for a raster (whose plane axis goes).
+    suppress
+        Names of prompts that get no label now.
+    """
+
+    def __init__(
+        self,
+        store: ProbabilityStore,
+        settings: SegmentSettings,
+        turn: Turn | None = None,
+        suppress: Sequence[str] = (),
+    ) -> None:
+        self._store = store
+        self._turn = turn
+        self._rule = LabelRule(store.prompts, settings, suppress)
+        # A volume is small in y and x: its coarser levels would only blur what is shown.
+        arrays = store.levels if turn is None else store.levels[:1]
+        self._probabilities: list[LazyArray] = list(arrays)
+        self._coverage = store.coverage
+        self._lock = threading.Lock()
+        self._chunks: OrderedDict[Key, AnyArray] = OrderedDict()
+        self._seen: dict[int, list[Key]] = {}
+        self._stale: set[Key] = set()
+        self._todo: queue.SimpleQueue[Key | None] = queue.SimpleQueue()
+        self._changed = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="digseg labels", daemon=True)
+        self._thread.start()
+
+    @property
+    def levels(self) -> list[Any]:
+        """Arrays for a Labels layer, the finest first: ``[y, x]``, or ``[z, y, x]`` once."""
+        return [self._level(level) for level in range(len(self._probabilities))]
+
+    def set_rule(self, settings: SegmentSettings, suppress: Sequence[str] = ()) -> None:
+        """Other thresholds: what is on screen follows at once, the rest when it is looked at."""
+        rule = LabelRule(self._store.prompts, settings, suppress)
+        with self._lock:
+            self._rule = rule
+            self._outdate(list(self._chunks))
+
+    def block_written(self, plane: int, window: tuple[int, int, int, int]) -> None:
+        """A block of the store is new."""
+        with self._lock:
+            self._outdate([key for key in self._chunks if _touches(key, plane, window)])
+
+    def take_changed(self) -> bool:
+        """Whether something on screen is new since the last question."""
+        changed = self._changed.is_set()
+        if changed:
+            self._changed.clear()
+        return changed
+
+    def settle(self, timeout: float = 10.0) -> bool:
+        """Wait until nothing on screen is out of date (for tests and screenshots)."""
+        waiter = threading.Event()
+        deadline = timeout
+        while deadline > 0:
+            with self._lock:
+                if not self._stale:
+                    return True
+            waiter.wait(0.01)
+            deadline -= 0.01
+        return False
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._todo.put(_STOP)
+        self._thread.join(timeout=5)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def _level(self, level: int) -> Any:
+        planes, rows, columns = (int(side) for side in self._probabilities[level].shape[1:])
+        dtype = self._rule.dtype
+        if self._turn is None:
+            return WindowArray(
+                (rows, columns),
+                dtype,
+                lambda bounds: self._read(level, ((0, 1), *bounds))[0],
+            )
+        whole = WindowArray(
+            (planes, rows, columns), dtype, lambda bounds: self._read(level, bounds)
+        )
+        return self._turn.lazy(whole)
+
+    def _read(self, level: int, bounds: Bounds) -> AnyArray:
+        (first, last), (top, bottom), (left, right) = bounds
+        result = np.empty((last - first, bottom - top, right - left), self._rule.dtype)
+        seen: list[Key] = []
+        for plane in range(first, last):
+            for row in range(top // _CHUNK, (bottom - 1) // _CHUNK + 1):
+                for column in range(left // _CHUNK, (right - 1) // _CHUNK + 1):
+                    key = (level, plane, row, column)
+                    chunk = self._chunk(key)
+                    seen.append(key)
+                    y, x = row * _CHUNK, column * _CHUNK
+                    y0, y1 = max(top, y), min(bottom, y + chunk.shape[0])
+                    x0, x1 = max(left, x), min(right, x + chunk.shape[1])
+                    part = chunk[y0 - y : y1 - y, x0 - x : x1 - x]
+                    result[plane - first, y0 - top : y1 - top, x0 - left : x1 - left] = part
+        with self._lock:
+            self._seen[level] = seen
+        return result
+
+    def _chunk(self, key: Key) -> AnyArray:
+        with self._lock:
+            chunk = self._chunks.get(key)
+            if chunk is not None:
+                self._chunks.move_to_end(key)
+                return chunk
+        chunk = self._compute(key)
+        with self._lock:
+            self._keep(key, chunk)
+        return chunk
+
+    def _compute(self, key: Key) -> AnyArray:
+        level, plane, row, column = key
+        array = self._probabilities[level]
+        rows, columns = int(array.shape[2]), int(array.shape[3])
+        top, left = row * _CHUNK, column * _CHUNK
+        bottom, right = min(rows, top + _CHUNK), min(columns, left + _CHUNK)
+        values: UInt8Array = np.asarray(array[:, plane, top:bottom, left:right])
+        if level == 0:
+            coverage = np.asarray(self._coverage[plane, top:bottom, left:right])
+        else:
+            # Coverage has no pyramid; where nothing was found at all there is nothing to show.
+            coverage = np.where(values.any(axis=0), DONE, 0).astype(np.uint8)
+        labels = self._rule(values, coverage)
+        return np.where(coverage == DONE, labels, 0).astype(labels.dtype)
+
+    # -- keeping up ------------------------------------------------------------------------------
+
+    def _outdate(self, keys: Sequence[Key]) -> None:
+        """Compute anew what is on screen, forget the rest; the lock is held."""
+        on_screen = {key for keys in self._seen.values() for key in keys}
+        for key in keys:
+            if key in on_screen:
+                if key not in self._stale:
+                    self._stale.add(key)
+                    self._todo.put(key)
+            else:
+                self._chunks.pop(key, None)
+
+    def _keep(self, key: Key, chunk: AnyArray) -> None:
+        self._chunks[key] = chunk
+        self._chunks.move_to_end(key)
+        most = max(64, _BUDGET // max(1, _CHUNK * _CHUNK * self._rule.dtype.itemsize))
+        while len(self._chunks) > most:
+            self._chunks.popitem(last=False)
+
+    def _work(self) -> None:
+        while (key := self._todo.get()) is not _STOP:
+            with self._lock:
+                # From here on a further change puts the chunk in the queue again.
+                self._stale.discard(key)
+                kept = key in self._chunks
+            if kept:
+                chunk = self._compute(key)
+                with self._lock:
+                    self._keep(key, chunk)
+                self._changed.set()
+
+
+def _touches(key: Key, plane: int, window: tuple[int, int, int, int]) -> bool:
+    level, of, row, column = key
+    if of != plane:
+        return False
+    side = _CHUNK << level
+    top, bottom, left, right = window
+    return (
+        row * side < bottom
+        and (row + 1) * side > top
+        and column * side < right
+        and (column + 1) * side > left
+    )
+
+
+def histograms(store: ProbabilityStore) -> dict[str, AnyArray]:
+    """How often each probability (0 to 255) occurs, by prompt name, in the coarsest level."""
+    array = store.levels[-1]
+    planes = int(array.shape[1])
+    step = max(1, planes // 24)
+    counts = {}
+    for index, prompt in enumerate(store.prompts):
+        total = np.zeros(256, np.int64)
+        for plane in range(0, planes, step):
+            values = np.asarray(array[index, plane])
+            total += np.bincount(values.ravel(), minlength=256)
+        counts[prompt.name] = total
+    return counts
+
+
+def coverage_map(store: ProbabilityStore, most: int = 512) -> tuple[UInt8Array, int]:
+    """Coverage ``[plane, y, x]`` reduced by a whole factor, and that factor; failures win.
+
+    A failed pixel must be seen however far one is zoomed out.
+    """
+    planes, rows, columns = store.shape
+    factor = max(1, -(-max(rows, columns) // most))
+    shape = (planes, -(-rows // factor), -(-columns // factor))
+    result = np.zeros(shape, np.uint8)
+    depth, height, width = store.plan.block
+    for block in store.plan.blocks():
+        window = store.plan.window(block)
+        span = store.plan.planes(block)
+        read_coverage(store, result, factor, (span.start, span.stop), window)
+    return result, factor
+
+
+def read_coverage(
+    store: ProbabilityStore,
+    into: UInt8Array,
+    factor: int,
+    planes: tuple[int, int],
+    window: tuple[int, int, int, int],
+) -> None:
+    """Bring a part of a reduced coverage map up to date."""
+    _, rows, columns = store.shape
+    top, bottom = window[0] // factor * factor, min(rows, -(-window[1] // factor) * factor)
+    left, right = window[2] // factor * factor, min(columns, -(-window[3] // factor) * factor)
+    values = box(store.coverage, (planes, (top, bottom), (left, right)))
+    # Worst first: failed (2), pending (0), done (1), nodata (3).
+    worth = np.array([2, 1, 3, 0], np.uint8)[values]
+    starts_y = np.arange(0, bottom - top, factor)
+    starts_x = np.arange(0, right - left, factor)
+    worst = np.maximum.reduceat(np.maximum.reduceat(worth, starts_y, axis=1), starts_x, axis=2)
+    y, x = top // factor, left // factor
+    shown = np.array([3, 1, 0, 2], np.uint8)[worst]
+    into[planes[0] : planes[1], y : y + shown.shape[1], x : x + shown.shape[2]] = shown
+
+
+def uncertain_places(
+    store: ProbabilityStore, settings: SegmentSettings, count: int = 50
+) -> list[tuple[int, float, float, float]]:
+    """Where answers are least sure: ``(plane, row, column, doubt)``, the most doubtful first.
+
+    Doubt is how close the best prompt is to its threshold, averaged over a neighbourhood, 1 when
+    it stands on it. Places keep a neighbourhood's distance from each other.
+    """
+    level = len(store.levels) - 1
+    array = store.levels[level]
+    scale = 1 << level
+    thresholds = np.array(
+        [round(255 * settings.threshold_of(prompt.name)) for prompt in store.prompts], np.int16
+    )[:, None, None]
+    found: list[tuple[int, float, float, float]] = []
+    for plane in range(int(array.shape[1])):
+        values = np.asarray(array[:, plane]).astype(np.int16)
+        if not values.any():
+            continue
+        best = np.abs(values - thresholds).min(axis=0)
+        doubt = 1.0 - np.minimum(best, 128) / 128.0
+        found += _peaks(doubt, plane, scale, count)
+    found.sort(key=lambda place: -place[3])
+    return found[:count]
+
+
+def _peaks(
+    doubt: AnyArray, plane: int, scale: int, count: int
+) -> list[tuple[int, float, float, float]]:
+    size = max(4, max(doubt.shape) // 24)
+    rows, columns = -(-doubt.shape[0] // size), -(-doubt.shape[1] // size)
+    padded = np.zeros((rows * size, columns * size), np.float32)
+    padded[: doubt.shape[0], : doubt.shape[1]] = doubt
+    cells = padded.reshape(rows, size, columns, size).mean(axis=(1, 3))
+    order = np.argsort(cells.ravel())[::-1][:count]
+    return [
+        (
+            plane,
+            min(doubt.shape[0] - 1, (index // columns + 0.5) * size) * scale,
+            min(doubt.shape[1] - 1, (index % columns + 0.5) * size) * scale,
+            float(cells.ravel()[index]),
+        )
+        for index in order
+        if cells.ravel()[index] > 0.2
+    ]
