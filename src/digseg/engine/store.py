@@ -206,6 +206,9 @@ class ProbabilityStore:
         Returns the bytes of each file written, by its path in the store; shards that hold only
         zeros are no files.
         """
+        # A torn shard of a run that was cut off would be read, and refused, before a write to it.
+        for name in self.files_of(block):
+            (self.path / name).unlink(missing_ok=True)
         self._backend.take_sizes()
         planes = self.plan.planes(block)
         depth = slice(planes.start, planes.stop)
@@ -220,6 +223,13 @@ class ProbabilityStore:
                 array[prompt, depth, y : y + height, x : x + width] = values  # type: ignore[index]
         self.array("coverage")[depth, top:bottom, left:right] = coverage
         return self._backend.take_sizes()
+
+    def files_of(self, block: Block) -> list[str]:
+        """Every file that a block may have, by its path in the store."""
+        place = f"{block.layer}/{block.row}/{block.column}"
+        levels, prompts = level_count(self.plan), len(self._meta["prompts"])
+        names = [f"{level}/c/{k}/{place}" for level in range(levels) for k in range(prompts)]
+        return [*names, f"coverage/c/{place}"]
 
     def read_block(self, block: Block) -> tuple[UInt8Array, UInt8Array]:
         """Full-resolution probabilities ``[K, P, h, w]`` and coverage ``[P, h, w]`` of a block."""
