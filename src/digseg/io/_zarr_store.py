@@ -15,12 +15,11 @@ import numpy as np
 from digseg.errors import CorruptInputError, MissingExtraError, UnsupportedInputError
 from digseg.io.files import is_remote
 from digseg.io.gdal import said
-from digseg.io.tiff_guard import SUSPICIOUS_BYTES
+from digseg.io.tiff_guard import BEST_RATIO, SUSPICIOUS_BYTES
 from digseg.settings import format_size
 
 _METADATA_BYTES = 64 * 2**20
 _BIGGEST_CHUNK = 4 * 2**30
-_BEST_RATIO = 2000
 _CHILDREN = 1000  # entries of a folder that are looked at
 
 
@@ -240,8 +239,8 @@ def check_claims(path: str, tree: Tree, inside: str) -> None:
             f"{path} has chunks of {format_size(chunk)}: they can't be read one by one."
         )
     if claimed > SUSPICIOUS_BYTES and not tree.remote:
-        held = _size_below(Path(tree.path) / inside, claimed / _BEST_RATIO)
-        if claimed > held * _BEST_RATIO:
+        held = _size_below(Path(tree.path) / inside, claimed / BEST_RATIO)
+        if claimed > held * BEST_RATIO:
             raise CorruptInputError(
                 f"{path} claims {' x '.join(map(str, array.shape))} values "
                 f"({format_size(claimed)}) and holds {format_size(held)}: its metadata is damaged."

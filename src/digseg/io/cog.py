@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,26 +41,26 @@ def write_cog(mask: Mask, path: Path, *, source: Raster | Volume | None) -> list
         tiled = final.with_name(final.name + ".tiled.tif")
         try:
             with environment(GDAL_CACHEMAX=128):
-                counts = _write_tiles(mask, tiled, source)
-                _finish_tiles(mask, tiled, counts)
+                write_tiled(mask, tiled, source)
+                _add_overviews(mask, tiled)
                 _copy_as_cog(tiled, final)
         except failures() as error:
             if isinstance(error, DigsegError):
                 raise
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise _write_error(error, path) from error
+            raise write_error(error, path) from error
         finally:
             for leftover in path.parent.glob(f"{tiled.name}*"):
                 remove(leftover)
         for leftover in final.parent.glob(f"{final.name}.*"):
             remove(leftover)
         with replacing(sidecar) as text:
-            text.write_text(_pam(mask), encoding="utf-8")
+            text.write_text(sidecar_text(mask), encoding="utf-8")
     return [path, sidecar]
 
 
-def _write_error(error: BaseException, path: Path) -> Exception:
+def write_error(error: BaseException, path: Path) -> Exception:
     import shutil
 
     # GDAL does not pass the operating system's reason on: a disk with no room tells it.
@@ -126,14 +125,29 @@ def _points(points: Any) -> list[Any]:
     return [GroundControlPoint(row, col, x, y, z) for row, col, x, y, z in points]
 
 
-def _write_tiles(mask: Mask, path: Path, source: Raster | Volume | None) -> NDArray[np.int64]:
+def write_tiled(
+    mask: Mask, path: Path, source: Raster | Volume | None, *, palette: bool = True
+) -> None:
+    """Stream the labels into a tiled GeoTIFF with colours, class table and statistics."""
+    import rasterio
+
+    counts = _write_tiles(mask, path, source, palette=palette)
+    with rasterio.open(path, "r+") as target:
+        target.update_tags(**{CLASSES_TAG: json.dumps(mask.classes.to_list())})
+        target.update_tags(1, **_statistics(mask, counts))
+        target.set_band_description(1, "labels")
+
+
+def _write_tiles(
+    mask: Mask, path: Path, source: Raster | Volume | None, *, palette: bool
+) -> NDArray[np.int64]:
     """Stream the labels; returns how many pixels each value has."""
     import rasterio
 
     dtype = np.dtype(mask.labels.dtype)
     counts = np.zeros(int(np.iinfo(dtype).max) + 1 if dtype.itemsize <= 2 else 0, dtype=np.int64)
     with rasterio.open(path, "w", **_profile(mask, source)) as target:
-        if dtype.itemsize <= 2:
+        if palette and dtype.itemsize <= 2:
             target.write_colormap(1, _colormap(mask))
         for window in chunks((mask.grid.shape[0], mask.grid.shape[1])):
             top, bottom, left, right = window
@@ -148,15 +162,11 @@ def _colormap(mask: Mask) -> dict[int, tuple[int, int, int, int]]:
     return {0: (0, 0, 0, 0)} | {entry.id: (*entry.color, 255) for entry in mask.classes.entries}
 
 
-def _finish_tiles(mask: Mask, path: Path, counts: NDArray[np.int64]) -> None:
+def _add_overviews(mask: Mask, path: Path) -> None:
     import rasterio
     from rasterio.enums import Resampling
 
     factors = overview_factors((mask.grid.shape[0], mask.grid.shape[1]))
-    with rasterio.open(path, "r+") as target:
-        target.update_tags(**{CLASSES_TAG: json.dumps(mask.classes.to_list())})
-        target.update_tags(1, **_statistics(mask, counts))
-        target.set_band_description(1, "labels")
     if factors:
         with rasterio.Env(COMPRESS_OVERVIEW="DEFLATE"), rasterio.open(path, "r+") as target:
             target.build_overviews(factors, Resampling.mode)
@@ -211,17 +221,20 @@ def _copy_as_cog(tiled: Path, path: Path) -> None:
         )
 
 
-def _pam(mask: Mask) -> str:
-    """GDAL's sidecar with the category names, index by index."""
+def sidecar_text(mask: Mask, written: str | None = None) -> str:
+    """GDAL's sidecar with the category names, index by index, added to what GDAL wrote."""
+    import xml.etree.ElementTree as ET
+
+    root = ET.Element("PAMDataset") if written is None else ET.fromstring(written)
+    band = root.find("PAMRasterBand[@band='1']")
+    if band is None:
+        band = ET.SubElement(root, "PAMRasterBand", {"band": "1"})
     names = mask.classes.names
-    rows = "".join(
-        f"      <Category>{escape(names.get(index, ''))}</Category>\n"
-        for index in range(max(names) + 1)
-    )
-    return (
-        '<PAMDataset>\n  <PAMRasterBand band="1">\n    <CategoryNames>\n'
-        f"{rows}    </CategoryNames>\n  </PAMRasterBand>\n</PAMDataset>\n"
-    )
+    categories = ET.SubElement(band, "CategoryNames")
+    for index in range(max(names) + 1):
+        ET.SubElement(categories, "Category").text = names.get(index, "")
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode") + "\n"
 
 
 def read_classes(path: str) -> ClassTable | None:

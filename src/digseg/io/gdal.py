@@ -38,6 +38,7 @@ _OPTIONS = {
     "CPL_LOG_ERRORS": "OFF",
     "GDAL_NUM_THREADS": "1",
     "GDAL_VRT_ENABLE_PYTHON": "NO",
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",  # else a JPEG cut short is grey below the cut
 }
 # Over the network a directory listing costs a request for each sibling that might be there.
 _REMOTE_OPTIONS = {

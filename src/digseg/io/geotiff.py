@@ -27,11 +27,13 @@ from digseg.io.gdal import (
 from digseg.io.registry import Probe
 from digseg.lazy import Bounds, WindowArray, box
 from digseg.raster import ClassTable, Mask, Raster, Source, Volume
+from digseg.settings import format_size
 from digseg.types import AnyArray, LazyArray
 
 _PROBE_BYTES = 64 * 2**20  # decoded by `info` to find damage
 _PROBE_SECONDS = 2.0
 _PROBE_BLOCKS = 32
+_MOSAICS = ("VRT", "MRF")
 
 
 def sniff(probe: Probe) -> bool:
@@ -68,7 +70,12 @@ def write(mask: Mask, path: Path, *, source: Raster | Volume | None) -> list[Pat
 
 
 def read_mask(path: str) -> Mask:
-    """Labels of a GeoTIFF, lazily, with the names and colours that it carries.
+    """Labels of a GeoTIFF, lazily, with the names and colours that it carries."""
+    return labels_of_raster(read(path))
+
+
+def labels_of_raster(raster: Raster) -> Mask:
+    """A raster as labels, with the names of its file.
 
     Raises
     ------
@@ -77,7 +84,7 @@ def read_mask(path: str) -> Mask:
     """
     from digseg.io.cog import read_classes
 
-    raster = read(path)
+    path = raster.source.path if raster.source else "The raster"
     if raster.bands != 1 or np.dtype(raster.data.dtype).kind != "u":
         raise UnsupportedInputError(f"{path} holds no labels: those are one band of whole numbers.")
     nodata = None if raster.nodata is None else int(raster.nodata)
@@ -197,6 +204,7 @@ def _raster(path: str, dataset: Any) -> Raster:
             )
         raise UnsupportedInputError(f"{path} holds no bands: it is no image.")
     dtype = _dtype(path, dataset)
+    _check_claims(path, dataset, dtype)
     grid = grid_of(dataset)
     shape = (int(dataset.count), *grid.shape)
     levels = tuple(
@@ -223,6 +231,19 @@ def _dtype(path: str, dataset: Any) -> np.dtype[Any]:
             f"{path} holds complex numbers: convert it to amplitude or intensity first."
         )
     return np.result_type(*(np.dtype(name) for name in dataset.dtypes))
+
+
+def _check_claims(path: str, dataset: Any, dtype: np.dtype[Any]) -> None:
+    """A header may ask for a terabyte; mosaics of other files are the exception."""
+    if is_remote(path) or dataset.driver in _MOSAICS or not Path(path).is_file():
+        return
+    claimed = dataset.width * dataset.height * dataset.count * dtype.itemsize
+    held = sum(Path(name).stat().st_size for name in dataset.files if Path(name).is_file())
+    if claimed > tiff_guard.SUSPICIOUS_BYTES and claimed > held * tiff_guard.BEST_RATIO:
+        raise CorruptInputError(
+            f"{path} claims {dataset.width} x {dataset.height} pixels ({format_size(claimed)}) "
+            f"and holds {format_size(held)}: its header is damaged."
+        )
 
 
 def _overviews(dataset: Any) -> list[tuple[int, tuple[int, int]]]:

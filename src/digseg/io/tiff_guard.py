@@ -22,7 +22,7 @@ from digseg.settings import format_size
 #: (Deflate reaches 1032:1 at most, LZW about 1400:1; sparse files are the exception below it.)
 SUSPICIOUS_BYTES = 500 * 10**9
 _SUSPICIOUS_BLOCK = 512 * 2**20
-_BEST_RATIO = 2000
+BEST_RATIO = 2000
 _UNCOMPRESSED = 1
 _DIRECTORIES = 64
 _SIZES = {1: 1, 3: 2, 4: 4, 13: 4, 16: 8, 18: 8}  # bytes of the integer types that matter here
@@ -157,13 +157,13 @@ def _check_claims(path: str | Path, tags: dict[int, Values], size: int) -> None:
     width, height = _first(tags, _WIDTH, 0), _first(tags, _HEIGHT, 0)
     samples = _first(tags, _SAMPLES, 1)
     claimed = width * height * samples * _first(tags, _BITS, 8) // 8
-    if claimed > SUSPICIOUS_BYTES and claimed > size * _BEST_RATIO:
+    if claimed > SUSPICIOUS_BYTES and claimed > size * BEST_RATIO:
         raise CorruptInputError(
             f"{path} claims {width} x {height} pixels ({format_size(claimed)}) in a file of "
             f"{format_size(size)}: its header is damaged."
         )
     block = block_bytes(tags)
-    if block > _SUSPICIOUS_BLOCK and block > size * _BEST_RATIO:
+    if block > _SUSPICIOUS_BLOCK and block > size * BEST_RATIO:
         raise CorruptInputError(
             f"{path} claims blocks of {format_size(block)} in a file of {format_size(size)}: "
             "its header is damaged."

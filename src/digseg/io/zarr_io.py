@@ -12,6 +12,7 @@ import numpy as np
 
 from digseg.errors import CorruptInputError, UnsupportedInputError, UsageError
 from digseg.grid import Grid
+from digseg.io._planes import Planes, check_dtype, native
 from digseg.io._zarr_axes import Axes, axes_of
 from digseg.io._zarr_store import Tree, check_claims, failures, open_array, tree_of
 from digseg.io._zarr_write import GRID_KEY, refuse, write
@@ -19,9 +20,8 @@ from digseg.io.cog import classes_from_json
 from digseg.io.files import identity
 from digseg.io.gdal import said
 from digseg.io.registry import Probe
-from digseg.lazy import Bounds, WindowArray
+from digseg.lazy import WindowArray
 from digseg.raster import ClassTable, Mask, Raster, Source, Volume
-from digseg.types import AnyArray
 
 __all__ = ["info", "read", "read_mask", "refuse", "sniff", "write"]
 
@@ -61,7 +61,7 @@ def read(path: str, *, time: int = 0, series: str | None = None) -> Raster | Vol
     series, channel = _channel(series)
     image = _find(path, series)
     first = open_array(image.tree, image.paths[0])
-    _check_dtype(path, first.dtype)
+    check_dtype(path, first.dtype)
     axes = image.axes
     times = axes.size(first.shape, "t")
     if not 0 <= time < times:
@@ -74,15 +74,15 @@ def read(path: str, *, time: int = 0, series: str | None = None) -> Raster | Vol
         if not 0 <= channel < channels:
             raise UsageError(f"There is no channel {channel}: {path} has {channels}, from 0.")
         shape = tuple(axes.size(first.shape, name) for name in "zyx")
-        pick = _Planes(image.tree, image.paths[0], axes, time, channel)
-        data = WindowArray(shape, _native(first.dtype), pick)
+        pick = Planes(_Level(image.tree, image.paths[0]), axes, time, channel)
+        data = WindowArray(shape, native(first.dtype), pick)
         return Volume(data, grid, time_points=times, source=source, meta=meta)
     levels = []
     for level in image.paths:
         array = open_array(image.tree, level)
         shape = tuple(axes.size(array.shape, name) for name in "cyx")
-        pick = _Planes(image.tree, level, axes, time, None)
-        levels.append(WindowArray(shape, _native(array.dtype), pick))
+        pick = Planes(_Level(image.tree, level), axes, time, None)
+        levels.append(WindowArray(shape, native(array.dtype), pick))
     names = _channel_names(image, levels[0].shape[0])
     nodata = image.attributes.get(GRID_KEY, {}).get("nodata")
     return Raster(
@@ -120,7 +120,7 @@ def info(path: str) -> dict[str, Any]:
     image = _find(path, None)
     opened = [open_array(image.tree, level) for level in image.paths]
     first = opened[0]
-    _check_dtype(path, first.dtype)
+    check_dtype(path, first.dtype)
     grid = _grid(image, first.shape)
     _probe(path, first)
     table = image.attributes.get(GRID_KEY, {})
@@ -128,7 +128,7 @@ def info(path: str) -> dict[str, Any]:
         "kind": "array",
         "format": image.format,
         "shape": list(first.shape),
-        "dtype": _native(first.dtype).name,
+        "dtype": native(first.dtype).name,
         "chunks": list(first.chunks),
         "axes": list(image.axes.names),
         "units": list(image.axes.units),
@@ -198,52 +198,17 @@ def _multiscale(
 
 
 @dataclass(frozen=True)
-class _Planes:
-    """Reads a box of spatial axes (``cyx``, or ``zyx`` of one channel) of one level."""
+class _Level:
+    """Opens one level of a store; picklable."""
 
     tree: Tree
     path: str
-    axes: Axes
-    time: int
-    channel: int | None
 
-    def __call__(self, bounds: Bounds) -> AnyArray:
-        array = open_array(self.tree, self.path)
-        wanted = "cyx" if self.channel is None else "zyx"
-        chosen = dict(zip(wanted, bounds, strict=True))
-        key: list[Any] = []
-        kept = []
-        for name in self.axes.names:
-            if name in chosen:
-                key.append(slice(*chosen[name]))
-                kept.append(name)
-            else:
-                key.append({"t": self.time, "c": self.channel or 0}.get(name, 0))
-        try:
-            found = np.asarray(array[tuple(key)])
-        except failures() as error:
-            raise CorruptInputError(
-                f"{self.tree.path} is damaged: a chunk of {self.path or 'its array'} can't be "
-                f"decoded ({said(error)})."
-            ) from error
-        found = np.transpose(found, [kept.index(name) for name in wanted if name in kept])
-        if "c" in wanted and "c" not in kept:
-            found = found[None]
-        return found.astype(_native(array.dtype), copy=False)
+    def __call__(self) -> Any:
+        return open_array(self.tree, self.path)
 
-
-def _native(dtype: Any) -> np.dtype[Any]:
-    """NumPy's own byte order, and bytes for booleans."""
-    dtype = np.dtype(dtype)
-    return np.dtype(np.uint8) if dtype.kind == "b" else dtype.newbyteorder("=")
-
-
-def _check_dtype(path: str, dtype: Any) -> None:
-    kind = np.dtype(dtype).kind
-    if kind == "c":
-        raise UnsupportedInputError(f"{path} holds complex numbers: convert it to magnitudes.")
-    if kind not in "buif":
-        raise UnsupportedInputError(f"{path} holds {dtype} and no numbers: it is no image.")
+    def __str__(self) -> str:
+        return f"{self.tree.path}/{self.path}".rstrip("/")
 
 
 def _grid(image: _Image, shape: tuple[int, ...]) -> Grid:
