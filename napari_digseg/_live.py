@@ -240,7 +240,6 @@ def coverage_map(store: ProbabilityStore, most: int = 512) -> tuple[UInt8Array, 
     factor = max(1, -(-max(rows, columns) // most))
     shape = (planes, -(-rows // factor), -(-columns // factor))
     result = np.zeros(shape, np.uint8)
-    depth, height, width = store.plan.block
     for block in store.plan.blocks():
         window = store.plan.window(block)
         span = store.plan.planes(block)

@@ -88,7 +88,7 @@ def coarse_source(
     return replace(source, raster=chosen), seen
 
 
-def fitted(pixels: Float32Array, side: int, multiple: int) -> tuple[Float32Array, Rescale, Rescale]:
+def shrunk(pixels: Float32Array, side: int, multiple: int) -> tuple[Float32Array, Rescale, Rescale]:
     """Pixels ``[3, h, w]`` reduced to ``side`` and padded to the model's multiple.
 
     The padding repeats the border, so that the model sees no false edge.

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from napari_digseg._layers import LayerData
 
 Paths = str | Sequence[str]
@@ -39,24 +41,33 @@ def _layers_of(path: str) -> list[LayerData]:
     from napari_digseg._layers import raster_layers, volume_layers
     from napari_digseg._preferences import preferences
 
-    mask = read_named_mask(path)
+    image = io.read(path)
+    mask = named_mask(path, image)
     if mask is not None:
         return [mask_layer(mask, name=_stem(path))]
-    image = io.read(path)
     if isinstance(image, Raster):
         return raster_layers(image, composite=preferences().composite)
     return volume_layers(image, times=lambda time: io.read(path, time=time))
 
 
-def read_named_mask(path: str) -> Any:
+def named_mask(path: str, image: Any) -> Any:
     """The mask in a file that carries label names; `None` for an image."""
+    from digseg.errors import DigsegError
     from digseg.io import registry
 
-    item, probe = registry.find_reader(path)
-    has_names = getattr(item.code, "has_label_names", None)
-    if has_names is None or not has_names(probe.path):
+    bands = image.data.shape[0] if image.grid.ndim == 2 else 1
+    # Labels are small whole numbers; asking every scan for names would read all of it.
+    if bands != 1 or np.dtype(image.data.dtype) not in (np.uint8, np.uint16):
         return None
-    return item.code.read_mask(probe.path)  # type: ignore[attr-defined]
+    item, probe = registry.find_reader(path)
+    read_mask = getattr(item.code, "read_mask", None)
+    if read_mask is None:
+        return None
+    try:
+        mask = read_mask(probe.path)
+    except DigsegError:
+        return None
+    return mask if mask.meta.get("named") else None
 
 
 def _stem(path: str) -> str:

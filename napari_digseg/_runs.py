@@ -1,0 +1,281 @@
+"""One run as the viewer sees it: its job, its store, its layers. No Qt."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from digseg.engine import ProbabilityStore
+from digseg.events import BlockWritten
+from digseg.lazy import Bounds
+from digseg.orientation import Turn, planes_across
+from digseg.prompts import PromptSet
+from digseg.raster import ClassTable
+from digseg.run.job import Job, Outputs
+from digseg.types import UInt8Array
+from napari_digseg._inputs import Target, placed_like
+from napari_digseg._labels import class_kwargs, labels_metadata
+from napari_digseg._live import LiveLabels, coverage_map, histograms, read_coverage
+from napari_digseg._order import View
+from napari_digseg._place import KEY
+from napari_digseg._state import State
+
+_COVERAGE_COLORS = {
+    None: (0.0, 0.0, 0.0, 0.0),
+    0: (0.0, 0.0, 0.0, 0.0),
+    1: (0.28, 0.66, 0.42, 1.0),
+    2: (0.90, 0.22, 0.21, 1.0),
+    3: (0.60, 0.60, 0.65, 1.0),
+}
+_COVERAGE_NAMES = ["pending", "done", "failed", "no data"]
+
+
+@dataclass(eq=False)
+class Run:
+    """A run and what it has given so far.
+
+    Parameters
+    ----------
+    number
+        Identifies the run between viewer and engine.
+    job
+        What was asked for, with the region in the file's order.
+    target, bounds
+        The file behind the layer, and the region in the layer's axes.
+    image_layer
+        The layer that is segmented.
+    """
+
+    number: int
+    job: Job
+    target: Target
+    bounds: Bounds | None
+    image_layer: Any
+    blocks_done: int = 0
+    blocks: int = 0
+    tiles: int = 0
+    failed: int = 0
+    begun: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
+    recipe: dict[str, Any] = field(default_factory=dict)
+    store: ProbabilityStore | None = None
+    live: LiveLabels | None = None
+    labels: Any = None
+    coverage: Any = None
+    histograms: dict[str, Any] = field(default_factory=dict)
+    _coverage_data: UInt8Array | None = None
+    _factor: int = 1
+    _pool: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="digseg run")
+    )
+    _pending: list[Future[Any]] = field(default_factory=list)
+    _coverage_changed: bool = False
+
+    @property
+    def store_path(self) -> Path:
+        assert self.job.outputs.probabilities is not None
+        return self.job.outputs.probabilities
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Spatial shape of the result, in the layer's axes."""
+        bounds = self.bounds or tuple((0, side) for side in self.target.shape)
+        return tuple(high - low for low, high in bounds)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        return tuple(low for low, _ in self.bounds) if self.bounds else (0,) * self.target.ndim
+
+    @property
+    def to_layer(self) -> Turn | None:
+        """From the store's planes to the layer's axes; `None` for a raster."""
+        if self.target.ndim == 2:
+            return None
+        planes = self.job.settings.planes
+        return planes_across("z" if planes == "zyx" else planes).inverse
+
+    # -- layers ----------------------------------------------------------------------------------
+
+    def attach(self, viewer: Any, state: State) -> bool:
+        """Open the store, once there is one, and show its labels and coverage."""
+        if self.live is not None:
+            return True
+        if not (self.store_path / "zarr.json").exists():
+            return False
+        self.store = ProbabilityStore.open(self.store_path)
+        if self.store.prompts.to_list() != self.job.prompts.to_list():
+            return False
+        self.live = LiveLabels(self.store, state.run_settings, self.to_layer, state.suppressed)
+        self._show_labels(viewer)
+        self._pending.append(self._pool.submit(self._read_coverage))
+        return True
+
+    def _show_labels(self, viewer: Any) -> None:
+        from napari.layers import Labels
+
+        assert self.live is not None
+        levels = self.live.levels
+        classes = ClassTable.of(self.job.prompts)
+        grid = self.target.grid
+        if self.job.region is not None:
+            starts = tuple(low for low, _ in self.job.region)
+            grid = grid.crop(starts, tuple(high - low for low, high in self.job.region))
+        metadata = labels_metadata(grid, classes, nodata=None)
+        metadata |= {"store": str(self.store_path), "source": self.job.input}
+        if self.job.region is not None:
+            del metadata["source"]
+        kwargs = {
+            "name": f"{self.image_layer.name}: {', '.join(self.job.prompts.names)}"[:60],
+            "opacity": 0.55,
+            "metadata": {KEY: metadata},
+            **class_kwargs(classes),
+            **placed_like(self.image_layer, self.target, self.starts),
+        }
+        several = len(levels) > 1
+        if self.labels is not None and self.labels in viewer.layers:
+            viewer.layers.remove(self.labels)
+        self.labels = Labels(levels if several else levels[0], multiscale=several, **kwargs)
+        viewer.add_layer(self.labels)
+
+    def _read_coverage(self) -> None:
+        assert self.store is not None
+        self._coverage_data, self._factor = coverage_map(self.store)
+        self._coverage_changed = True
+
+    def show_coverage(self, viewer: Any, visible: bool) -> None:
+        """Show which parts are done, failed, without data or still pending."""
+        from napari.layers import Labels
+
+        if self._coverage_data is None:
+            return
+        if self.coverage is None or self.coverage not in viewer.layers:
+            if not visible:
+                return
+            turn, factor = self.to_layer, self._factor
+            data = self._coverage_data[0] if turn is None else turn.apply(self._coverage_data)
+            kwargs = placed_like(self.image_layer, self.target, self.starts)
+            scale = np.asarray(kwargs["scale"])
+            steps = np.ones(len(scale))
+            steps[-2:] = factor
+            if turn is not None and turn != Turn():
+                steps = np.asarray([1.0, factor, factor])[list(turn.order)]
+            # A reduced pixel is centred between those it stands for.
+            kwargs["translate"] = tuple(np.asarray(kwargs["translate"]) + scale * (steps - 1) / 2)
+            kwargs["scale"] = tuple(scale * steps)
+            self.coverage = Labels(
+                data,
+                name="coverage",
+                opacity=0.35,
+                colormap=_COVERAGE_COLORS,
+                features={"index": list(range(4)), "state": _COVERAGE_NAMES},
+                **kwargs,
+            )
+            viewer.add_layer(self.coverage)
+        self.coverage.visible = visible
+
+    # -- progress --------------------------------------------------------------------------------
+
+    def block_written(self, event: BlockWritten) -> None:
+        """Take in a finished block (an event for each of its planes)."""
+        self.blocks_done, self.blocks = event.done, event.total
+        if self.live is None:
+            return
+        self.live.block_written(event.plane, event.window)
+        if self._coverage_data is not None:
+            self._pending.append(self._pool.submit(self._update_coverage, event))
+
+    def _update_coverage(self, event: BlockWritten) -> None:
+        assert self.store is not None
+        assert self._coverage_data is not None
+        planes = (event.plane, event.plane + 1)
+        read_coverage(self.store, self._coverage_data, self._factor, planes, event.window)
+        self._coverage_changed = True
+
+    def refresh(self) -> bool:
+        """Show what is new; whether anything was."""
+        changed = False
+        if self.live is not None and self.live.take_changed() and self.labels is not None:
+            self.labels.refresh(extent=False, thumbnail=False)
+            changed = True
+        if self._coverage_changed:
+            self._coverage_changed = False
+            changed = True
+            if self.coverage is not None and self.coverage.visible:
+                self.coverage.refresh(extent=False, thumbnail=False)
+        for future in [future for future in self._pending if future.done()]:
+            self._pending.remove(future)
+            future.result()
+        return changed
+
+    def count(self) -> None:
+        """Read the histograms of the probabilities, in a thread."""
+        if self.store is None:
+            return
+        store = self.store
+
+        def read() -> None:
+            self.histograms = histograms(store)
+            self._coverage_changed = True
+
+        self._pending.append(self._pool.submit(read))
+
+    @property
+    def busy(self) -> bool:
+        """Whether a thread of this run still works on what is shown."""
+        return bool(self._pending)
+
+    # -- what follows from it --------------------------------------------------------------------
+
+    def view(self, visible: Bounds) -> View:
+        """What is on screen, in planes and pixels of the store."""
+        inside = tuple(
+            (max(0, low - start), max(1, high - start))
+            for (low, high), start in zip(visible, self.starts, strict=True)
+        )
+        if self.target.ndim == 2:
+            (top, bottom), (left, right) = inside
+            return View((0, 1), (top, bottom, left, right))
+        turn = self.to_layer
+        assert turn is not None
+        clipped = tuple(
+            (min(low, side - 1), min(high, side))
+            for (low, high), side in zip(inside, self.shape, strict=True)
+        )
+        planes, rows, columns = turn.bounds(clipped, turn.inverse.shape(self.shape))
+        return View(planes, (*rows, *columns))
+
+    def told(self, state: State, output: Path | None = None) -> Job:
+        """The job that gives the same labels from the command line."""
+        settings = state.run_settings if same_prompts(state, self.job.prompts) else None
+        return replace(
+            self.job,
+            settings=settings or self.job.settings,
+            outputs=Outputs(labels=output or Path(self.suggested_name)),
+            resume=False,
+            overwrite=False,
+        )
+
+    @property
+    def suggested_name(self) -> str:
+        stem = Path(self.job.input.rstrip("/")).name.split(".")[0] or "labels"
+        return f"{stem}-labels{'.tif' if self.target.ndim == 2 else '.nii.gz'}"
+
+    def close(self) -> None:
+        """Stop threads; layers stay with what they show."""
+        if self.live is not None:
+            self.live.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def same_prompts(state: State, prompts: PromptSet) -> bool:
+    """Whether the form still asks for exactly these prompts (colours aside)."""
+
+    def key(items: Any) -> list[tuple[Any, ...]]:
+        return sorted((p.name, p.synonyms, p.negative) for p in items)
+
+    return key(row.prompt for row in state.rows) == key(prompts)
