@@ -1,0 +1,116 @@
+"""New pipelines with random weights: the layout of ``digseg-tiny``, at any width."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from digseg.model.image_encoder import ImageEncoder
+from digseg.model.mask_decoder import MaskDecoder
+from digseg.model.pipeline import DiGSegPipeline
+from digseg.model.text_pathway import TextPathway
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Sizes of a pipeline.
+
+    Parameters
+    ----------
+    channels
+        Of the U-Net's three levels, 1/8, 1/16 and 1/32.
+    latents
+        Channels of image latents and of mask latents.
+    detail
+        Channels of the image features at 1/2 and 1/4.
+    decoder
+        Width of the mask decoder at 1/4 and 1/2.
+    neck, encoder_width
+        Width of the image encoder's neck; factor on its trunk.
+    heads, groups
+        Attention heads (diffusers calls their number ``attention_head_dim``), norm groups.
+    hidden
+        Width of the text pathway.
+    """
+
+    channels: tuple[int, int, int] = (48, 96, 160)
+    latents: int = 16
+    detail: tuple[int, int] = (16, 32)
+    decoder: tuple[int, int] = (32, 16)
+    neck: int = 96
+    encoder_width: float = 1.0
+    heads: int = 4
+    groups: int = 16
+    hidden: int = 192
+
+
+def scheduler() -> Any:
+    """DDIM, trailing spacing, zero terminal SNR, v-prediction: one step is deterministic."""
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        clip_sample=False,
+        set_alpha_to_one=True,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+    )
+
+
+def new_unet(layout: Layout, text_dim: int) -> Any:
+    """A ``UNet2DConditionModel`` whose way down holds no text, so that it runs once a picture."""
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=32,
+        in_channels=2 * layout.latents,
+        out_channels=layout.latents,
+        down_block_types=("DownBlock2D",) * 3,
+        mid_block_type="UNetMidBlock2DCrossAttn",
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+        block_out_channels=layout.channels,
+        layers_per_block=1,
+        cross_attention_dim=text_dim,
+        attention_head_dim=layout.heads,
+        norm_num_groups=layout.groups,
+    )
+
+
+def new_pipeline(
+    layout: Layout, vae: Any, text_encoder: Any, tokenizer: Any, seed: int = 0
+) -> DiGSegPipeline:
+    """A pipeline around a given mask autoencoder and text tower, everything else random."""
+    torch.manual_seed(seed)
+    text_dim = int(text_encoder.config.hidden_size)
+    low, middle, deep = layout.channels
+    return DiGSegPipeline(
+        vae=vae,
+        unet=new_unet(layout, text_dim),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        scheduler=scheduler(),
+        text_pathway=TextPathway(
+            text_dim=text_dim,
+            embed_dim=int(text_encoder.config.projection_dim),
+            channels=(deep, deep, middle, low),
+            hidden=layout.hidden,
+            detail_channels=layout.decoder,
+        ),
+        image_encoder=ImageEncoder(
+            latent_channels=layout.latents,
+            unet_channels=layout.channels,
+            detail_channels=layout.detail,
+            neck_channels=layout.neck,
+            width=layout.encoder_width,
+        ),
+        mask_decoder=MaskDecoder(
+            latent_channels=layout.latents,
+            channels=layout.decoder,
+            detail_channels=layout.detail,
+        ),
+    )

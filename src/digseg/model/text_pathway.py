@@ -1,0 +1,107 @@
+"""The text pathway: language enters the U-Net at every scale, parallel to cross-attention.
+
+At each place the features ``h`` become ``h (1 + scale(e)) + shift(e) + out(similarity(h, e))``,
+where ``e`` is the prompt's embedding and the similarity is the cosine between projected
+features and projected text, one map for each head: which pixels look like the words. Every
+``scale``, ``shift`` and ``out`` starts at zero, so a converted model starts as the original.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Injection(nn.Module):
+    """Text into the features of one scale."""
+
+    def __init__(self, channels: int, hidden: int, heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.modulate = nn.Linear(hidden, 2 * channels)
+        starts_at_zero: list[nn.Linear | nn.Conv2d] = [self.modulate]
+        if heads:
+            self.query = nn.Conv2d(channels, heads * head_dim, 1)
+            self.key = nn.Linear(hidden, heads * head_dim)
+            self.out = nn.Conv2d(heads, channels, 1)
+            starts_at_zero.append(self.out)
+        for layer in starts_at_zero:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(cast(nn.Parameter, layer.bias))
+
+    def forward(self, h: Tensor, e: Tensor) -> Tensor:
+        """Features ``[B, C, H, W]`` and embeddings ``[B, hidden]`` to ``[B, C, H, W]``."""
+        scale, shift = self.modulate(e)[:, :, None, None].chunk(2, dim=1)  # [B,C,1,1] each
+        changed = torch.addcmul(shift, h, 1 + scale)  # [B,C,H,W]
+        if not self.heads:
+            return changed
+        query = self.query(h).unflatten(1, (self.heads, -1))  # [B,heads,d,H,W]
+        key = self.key(e).unflatten(1, (self.heads, -1))  # [B,heads,d]
+        key = functional.normalize(key, dim=2)
+        # Dot products first, length after: no normalised copy of the features is made.
+        dots = torch.einsum("bndhw,bnd->bnhw", query, key)  # [B,heads,H,W]
+        length = query.square().sum(2).add(1e-6).sqrt()  # [B,heads,H,W]
+        return changed + torch.as_tensor(self.out(dots / length))
+
+
+class TextPathway(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """Language features for every scale of one U-Net and of its mask decoder.
+
+    Parameters
+    ----------
+    text_dim
+        Size of the text encoder's pooled state.
+    embed_dim
+        Size of the aligned space into which the pooled state is projected.
+    channels
+        Channels of the U-Net's features at the places of injection: before the middle block,
+        then after each up block.
+    hidden, heads, head_dim
+        Width of the shared text layer; number and size of the similarity heads.
+    detail_channels, detail_heads, detail_head_dim
+        The same for the mask decoder at 1/4 and 1/2, where every channel is costly (no heads:
+        scale and shift alone); empty without a mask decoder.
+    mask_padding
+        Whether cross-attention leaves out the padding of a prompt. False as in Stable Diffusion.
+    """
+
+    config_name = "config.json"
+
+    @register_to_config  # type: ignore[untyped-decorator]
+    def __init__(
+        self,
+        text_dim: int = 192,
+        embed_dim: int = 384,
+        channels: tuple[int, ...] = (160, 160, 96, 48),
+        hidden: int = 192,
+        heads: int = 4,
+        head_dim: int = 16,
+        detail_channels: tuple[int, ...] = (32, 16),
+        detail_heads: tuple[int, ...] = (2, 0),
+        detail_head_dim: int = 8,
+        mask_padding: bool = True,
+    ) -> None:
+        super().__init__()
+        self.projection = nn.Linear(text_dim, embed_dim)
+        self.shared = nn.Sequential(
+            nn.Linear(embed_dim, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()
+        )
+        self.scales = nn.ModuleList(Injection(c, hidden, heads, head_dim) for c in channels)
+        self.details = nn.ModuleList(
+            Injection(c, hidden, n, detail_head_dim)
+            for c, n in zip(detail_channels, detail_heads, strict=True)
+        )
+
+    def align(self, pooled: Tensor) -> Tensor:
+        """Pooled states ``[B, text_dim]`` to unit vectors ``[B, embed_dim]`` that compare."""
+        return functional.normalize(self.projection(pooled), dim=-1)
+
+    def forward(self, aligned: Tensor) -> Tensor:
+        """Aligned embeddings ``[B, embed_dim]`` to what each injection reads, ``[B, hidden]``."""
+        # Unit vectors have entries near 1/sqrt(d): bring them to about unit variance.
+        return torch.as_tensor(self.shared(aligned * aligned.shape[-1] ** 0.5))

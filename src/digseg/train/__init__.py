@@ -1,0 +1,1 @@
+"""Training: labelled pictures to a pipeline folder. Level 5."""

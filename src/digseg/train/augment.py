@@ -1,0 +1,246 @@
+"""Random views of prepared pictures: one warp for image and mask, then light and noise.
+
+Everything is drawn from one ``numpy.random.Generator``, so that a resumed run repeats exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from digseg.train.pack import FALSE_COLOUR, IGNORE, NATURAL, Picture
+from digseg.types import Float32Array, UInt8Array
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """How far pictures are changed.
+
+    Parameters
+    ----------
+    size
+        Side of the square crop, pixels.
+    scales
+        Smallest and largest magnification.
+    magnify
+        Fixed magnification of the set, before the random one: tiny pictures are shown larger.
+    turn
+        Largest rotation, degrees.
+    flips, quarter_turns
+        Whether mirror images and right-angle turns look as real as the original.
+    elastic
+        Chance of a smooth local deformation.
+    synthesis
+        Chance of an image drawn from the label map, as SynthSeg does (CT and MR).
+    side_views
+        Chance of a plane along another axis of a volume.
+    false_colour
+        Chance of showing near infrared as red, where there is a near infrared.
+    light
+        Strength of the changes of brightness, contrast, gamma and colour.
+    """
+
+    size: int = 256
+    scales: tuple[float, float] = (0.6, 1.8)
+    magnify: float = 1.0
+    turn: float = 15.0
+    flips: bool = True
+    quarter_turns: bool = True
+    elastic: float = 0.0
+    synthesis: float = 0.0
+    side_views: float = 0.0
+    false_colour: float = 0.15
+    light: float = 1.0
+
+
+def view(
+    picture: Picture,
+    settings: AugmentSettings,
+    rng: np.random.Generator,
+    aim: int | None = None,
+) -> tuple[Float32Array, UInt8Array]:
+    """One random crop.
+
+    Parameters
+    ----------
+    aim
+        Class id that the crop is centred on, where the picture holds it.
+
+    Returns
+    -------
+    ``float32 [3, size, size]`` in [0, 1] and ``uint8 [size, size]``.
+    """
+    pixels, labels = _plane(picture, settings, rng, aim)  # [H,W,3], [H,W]
+    if settings.synthesis and rng.random() < settings.synthesis:
+        pixels = synthesise(pixels, labels, rng)
+    image, mask = _warp(pixels, labels, settings, rng, aim)
+    return _light(image, settings.light, rng), mask
+
+
+def whole(picture: Picture, plane: int) -> Float32Array:
+    """The plane as in use: ``float32 [3, H, W]``, slices below and above as outer channels."""
+    if picture.planes == 1:
+        channels = picture.pixels.shape[-1]
+        order = list(NATURAL) if channels >= 3 else [0, 0, 0]
+        chosen = picture.pixels[0][..., order]
+    else:
+        around = [max(0, plane - 1), plane, min(picture.planes - 1, plane + 1)]
+        chosen = np.stack([picture.pixels[z, :, :, 0] for z in around], -1)
+    scaled: Float32Array = np.moveaxis(chosen, -1, 0).astype(np.float32) / np.float32(255)
+    return scaled
+
+
+def _plane(
+    picture: Picture, settings: AugmentSettings, rng: np.random.Generator, aim: int | None
+) -> tuple[UInt8Array, UInt8Array]:
+    if picture.planes == 1:
+        channels = picture.pixels.shape[-1]
+        if channels == 4 and rng.random() < settings.false_colour:
+            order = list(FALSE_COLOUR)
+        else:
+            order = list(NATURAL) if channels >= 3 else [0, 0, 0]
+        return picture.pixels[0][..., order], picture.labels[0]
+    axis = int(rng.integers(1, 3)) if rng.random() < settings.side_views else 0
+    labels = np.moveaxis(picture.labels, axis, 0)
+    pixels = np.moveaxis(picture.pixels[..., 0], axis, 0)
+    if axis:  # head up, as side views are shown
+        labels, pixels = labels[:, ::-1], pixels[:, ::-1]
+    hits = np.flatnonzero((labels == aim).any((1, 2))) if aim is not None else np.array([])
+    z = int(rng.choice(hits)) if hits.size else int(rng.integers(len(labels)))
+    step = 0 if rng.random() < 0.2 else 1  # one in five: as from a single slice
+    around = [max(0, z - step), z, min(len(labels) - 1, z + step)]
+    return np.stack([pixels[i] for i in around], -1), np.ascontiguousarray(labels[z])
+
+
+def _warp(
+    pixels: UInt8Array,
+    labels: UInt8Array,
+    settings: AugmentSettings,
+    rng: np.random.Generator,
+    aim: int | None,
+) -> tuple[UInt8Array, UInt8Array]:
+    """Scale, turn, mirror, shift and perhaps bend: one resampling for image and mask."""
+    size = settings.size
+    low, high = settings.scales
+    scale = settings.magnify * float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    angle = np.deg2rad(rng.uniform(-settings.turn, settings.turn))
+    if settings.quarter_turns:
+        angle += rng.integers(4) * np.pi / 2
+    mirror = -1.0 if settings.flips and rng.random() < 0.5 else 1.0
+    stretch = float(np.exp(rng.uniform(-0.12, 0.12)))
+    cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
+    # Output (x, y) from the crop's centre to input (x, y) from the input's centre.
+    matrix = np.array([[cos * mirror * stretch, -sin / stretch], [sin * mirror, cos]])
+    centre = _centre(labels, size / scale, rng, aim)
+    half = (size - 1) / 2
+    offset = centre - matrix @ np.array([half, half])
+    if settings.elastic and rng.random() < settings.elastic:
+        return _bent(pixels, labels, size, matrix, offset, rng)
+    data = (*matrix[0], offset[0] + 0.5, *matrix[1], offset[1] + 0.5)
+    # Pillow maps output pixel centres (x + 0.5) and subtracts half a pixel of the input.
+    data = (
+        data[0], data[1], data[2] - 0.5 * (data[0] + data[1]),
+        data[3], data[4], data[5] - 0.5 * (data[3] + data[4]),
+    )  # fmt: skip
+    kind = Image.Transform.AFFINE
+    image = Image.fromarray(pixels).transform((size, size), kind, data, Image.Resampling.BILINEAR)
+    mask = Image.fromarray(labels).transform(
+        (size, size), kind, data, Image.Resampling.NEAREST, fillcolor=IGNORE
+    )
+    return np.asarray(image), np.asarray(mask)
+
+
+def _centre(
+    labels: UInt8Array, reach: float, rng: np.random.Generator, aim: int | None
+) -> Float32Array:
+    """Where to look, input (x, y): near a pixel of the class aimed at, else anywhere inside."""
+    rows, columns = labels.shape
+    if aim is not None:
+        ys, xs = np.nonzero(labels == aim)
+        if ys.size:
+            hit = int(rng.integers(ys.size))
+            wobble = rng.uniform(-0.35, 0.35, 2) * reach
+            near = np.array([xs[hit], ys[hit]]) + wobble
+            # Keep the crop on the picture, with a little of the outside now and then.
+            margin = np.minimum(reach * 0.45, np.array([columns, rows]) / 2)
+            return np.clip(near, margin, np.array([columns, rows]) - margin).astype(np.float32)
+    spot = []
+    for length in (columns, rows):
+        inner = max(0.0, length - reach)
+        spot.append((length - inner) / 2 + rng.uniform(0, 1) * inner)
+    return np.array(spot, np.float32)
+
+
+def _bent(
+    pixels: UInt8Array,
+    labels: UInt8Array,
+    size: int,
+    matrix: np.ndarray,
+    offset: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[UInt8Array, UInt8Array]:
+    """The warp with a smooth random displacement of a few percent of the crop."""
+    y, x = np.mgrid[0:size, 0:size].astype(np.float32)
+    coarse = rng.normal(0, size * rng.uniform(0.01, 0.04), (2, 5, 5)).astype(np.float32)
+    smooth = Image.Resampling.BICUBIC
+    bend = [np.asarray(Image.fromarray(c).resize((size, size), smooth)) for c in coarse]
+    x, y = x + bend[0], y + bend[1]
+    source = [
+        matrix[1, 0] * x + matrix[1, 1] * y + offset[1],
+        matrix[0, 0] * x + matrix[0, 1] * y + offset[0],
+    ]
+    image = np.stack(
+        [
+            ndimage.map_coordinates(pixels[..., c], source, order=1, mode="constant")
+            for c in range(3)
+        ],
+        -1,
+    )
+    mask = ndimage.map_coordinates(labels, source, order=0, mode="constant", cval=IGNORE)
+    return image, mask
+
+
+def synthesise(pixels: UInt8Array, labels: UInt8Array, rng: np.random.Generator) -> UInt8Array:
+    """An image drawn from the label map: one random grey for each structure (SynthSeg).
+
+    What is unlabelled is cut into its own shades first, so that the surroundings keep a shape.
+    """
+    grey = ndimage.gaussian_filter(pixels[..., 1].astype(np.float32), 1.0)
+    shades = np.digitize(grey, np.quantile(grey, (0.3, 0.5, 0.7, 0.9)))
+    structure = np.where((labels > 0) & (labels < IGNORE), labels.astype(int), 256 + shades)
+    table = rng.uniform(0, 255, 262).astype(np.float32)
+    if rng.random() < 0.5:  # air and surroundings as they are, structures redrawn
+        found = np.unique(shades)
+        table[256 + found] = ndimage.mean(grey, shades, found)
+    image = table[structure] + rng.normal(0, rng.uniform(2, 15), labels.shape)
+    image = ndimage.gaussian_filter(image, rng.uniform(0.3, 1.2))
+    drawn = np.clip(image, 0, 255).astype(np.uint8)
+    return np.repeat(drawn[..., None], 3, -1)
+
+
+def _light(image: UInt8Array, strength: float, rng: np.random.Generator) -> Float32Array:
+    """Bytes ``[H, W, 3]`` to floats ``[3, H, W]`` with changed light, colour, blur and noise."""
+    x = np.moveaxis(image, -1, 0).astype(np.float32) / np.float32(255)
+    if strength <= 0:
+        return x
+    if rng.random() < 0.5:
+        x = np.power(x, np.float32(np.exp(rng.uniform(-0.4, 0.4) * strength)))
+    if rng.random() < 0.7:
+        gain = np.float32(np.exp(rng.uniform(-0.3, 0.3) * strength))
+        shift = np.float32(rng.uniform(-0.12, 0.12) * strength)
+        mean = x.mean()
+        x = (x - mean) * gain + mean + shift
+    if rng.random() < 0.4:
+        gains = np.exp(rng.uniform(-0.15, 0.15, (3, 1, 1)) * strength)
+        x = x * gains.astype(np.float32)
+    if rng.random() < 0.1 * strength:
+        x = np.broadcast_to(x.mean(0, keepdims=True), x.shape)
+    if rng.random() < 0.15:
+        sigma = rng.uniform(0.4, 1.2)
+        x = np.stack([ndimage.gaussian_filter(c, sigma) for c in x])
+    if rng.random() < 0.25:
+        x = x + rng.normal(0, rng.uniform(0.01, 0.05) * strength, x.shape).astype(np.float32)
+    return np.ascontiguousarray(np.clip(x, 0, 1), dtype=np.float32)

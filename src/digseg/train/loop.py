@@ -1,0 +1,232 @@
+"""The training loop, on accelerate: one process on a CPU or a GPU, or several."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from digseg.errors import MissingExtraError
+from digseg.model.pipeline import DiGSegPipeline
+from digseg.train.batch import TextCache, collate
+from digseg.train.sampler import Sampler
+from digseg.train.settings import TrainSettings
+from digseg.train.stages import Trainee
+from digseg.train.state import FILE, RunningMean, load_state, save_state
+
+#: Columns of ``loss.csv``.
+COLUMNS = (
+    "step", "seconds", "pictures_per_second", "rate",
+    "loss", "entropy", "dice", "choice", "latent", "diffusion",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a listener is told every ``log_every`` steps."""
+
+    step: int
+    seconds: float
+    pictures_per_second: float
+    rate: float
+    share: float
+    losses: dict[str, float]
+
+
+def factor_of(step: int, share: float, settings: TrainSettings) -> float:
+    """Factor on the learning rates: linear warm-up, plateau, cosine at the end.
+
+    ``share`` is how much of the run is done, in [0, 1].
+    """
+    warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
+    left = (1 - share) / settings.decay if settings.decay else 1.0
+    return warm * (0.5 - 0.5 * math.cos(math.pi * min(1.0, max(0.0, left))))
+
+
+def train(
+    pipeline: DiGSegPipeline,
+    sampler_of: Callable[[TextCache], Sampler],
+    settings: TrainSettings,
+    folder: str | Path,
+    listen: Callable[[Progress], None] | None = None,
+    stop_at: int | None = None,
+) -> DiGSegPipeline:
+    """Train `pipeline` in place and save it to ``folder/pipeline``.
+
+    A checkpoint in `folder` is taken up; with ``steps`` as the only limit the resumed run equals
+    an uninterrupted one bit for bit.
+
+    Parameters
+    ----------
+    sampler_of
+        Builds the sampler, given the text cache (which tells what phrases are alike).
+    stop_at
+        Stop after this step with a checkpoint and without ending the schedule (tests).
+
+    Returns
+    -------
+    The pipeline, with the running mean of the weights where there is one.
+
+    Raises
+    ------
+    MissingExtraError
+        accelerate is not installed.
+    ResumeError
+        The checkpoint in `folder` doesn't fit.
+    """
+    try:
+        from accelerate import Accelerator
+        from accelerate.utils import DistributedDataParallelKwargs
+    except ImportError:
+        raise MissingExtraError(
+            "Training needs accelerate: pip install 'napari-digseg[train]'."
+        ) from None
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    accelerator = Accelerator(
+        mixed_precision=settings.mixed_precision,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    torch.manual_seed(settings.seed + accelerator.process_index)
+    rng = np.random.default_rng([settings.seed, accelerator.process_index])
+    pipeline.text_encoder.requires_grad_(False).to(accelerator.device)
+    trainee = Trainee(pipeline, settings).to(accelerator.device).train()
+    texts = TextCache(pipeline.tokenizer, pipeline.text_encoder, pipeline.text_pathway)
+    sampler = sampler_of(texts)
+    optimizer = torch.optim.AdamW(trainee.groups(), betas=(0.9, 0.99))
+    mean = RunningMean(trainee, settings.ema) if settings.ema else None
+    step, before = 0, 0.0
+    if (folder / FILE).exists():
+        told = load_state(folder, trainee, optimizer, mean, rng)
+        step, before = int(told["step"]), float(told["seconds"])
+    wrapped, prepared = accelerator.prepare(trainee, optimizer)
+    log = _Log(folder, settings, resume=step) if accelerator.is_main_process else None
+
+    began, saved, pictures = time.monotonic(), time.monotonic(), 0
+    while True:
+        seconds = before + time.monotonic() - began
+        share = step / settings.steps
+        if settings.minutes:
+            share = max(share, seconds / 60 / settings.minutes)
+        if share >= 1 or (stop_at is not None and step >= stop_at):
+            break
+        factor = factor_of(step, share, settings)
+        for group in prepared.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        batch = collate(
+            [sampler.draw(rng) for _ in range(settings.batch)], texts, accelerator.device
+        )
+        diffusion = settings.stage == 1 or rng.random() < settings.diffusion_share
+        loss, told = wrapped(batch, diffusion)
+        prepared.zero_grad(set_to_none=True)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(trainee.parameters(), settings.clip)
+        prepared.step()
+        if mean is not None:
+            mean.update(trainee)
+        step += 1
+        pictures += settings.batch * accelerator.num_processes
+        if log is not None:
+            log.add({"loss": loss.item(), **told})
+            if step % settings.log_every == 0:
+                rate = pictures / max(1e-9, time.monotonic() - began)
+                done = Progress(step, seconds, rate, settings.rate * factor, share, log.means())
+                log.write(done)
+                if listen is not None:
+                    listen(done)
+        if time.monotonic() - saved > settings.checkpoint_minutes * 60:
+            saved = time.monotonic()
+            if accelerator.is_main_process:
+                _save(folder, pipeline, trainee, optimizer, mean, rng, step, before + saved - began)
+    if accelerator.is_main_process:
+        spent = before + time.monotonic() - began
+        _save(folder, pipeline, trainee, optimizer, mean, rng, step, spent)
+        if log is not None:
+            log.close()
+    if mean is not None:
+        mean.swap(trainee)
+    return pipeline
+
+
+def _save(
+    folder: Path,
+    pipeline: DiGSegPipeline,
+    trainee: Trainee,
+    optimizer: torch.optim.Optimizer,
+    mean: RunningMean | None,
+    rng: np.random.Generator,
+    step: int,
+    seconds: float,
+) -> None:
+    """Checkpoint, and the pipeline as it would be used now."""
+    save_state(folder, trainee, optimizer, mean, rng, {"step": step, "seconds": seconds})
+    if mean is not None:
+        mean.swap(trainee)
+    pipeline.save_pretrained(folder / "pipeline", safe_serialization=True)
+    if mean is not None:
+        mean.swap(trainee)
+
+
+class _Log:
+    """``loss.csv`` and, where wanted, TensorBoard events."""
+
+    def __init__(self, folder: Path, settings: TrainSettings, resume: int) -> None:
+        self.sums: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
+        file = folder / "loss.csv"
+        kept = []
+        if resume and file.exists():  # drop what was logged after the checkpoint
+            with file.open(newline="") as opened:
+                kept = [row for row in csv.DictReader(opened) if int(row["step"]) <= resume]
+        self.file = file.open("w", newline="")
+        self.writer = csv.DictWriter(self.file, COLUMNS)
+        self.writer.writeheader()
+        self.writer.writerows(kept)
+        self.board: Any = None
+        if settings.tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                raise MissingExtraError(
+                    "TensorBoard is not installed: pip install tensorboard."
+                ) from None
+            self.board = SummaryWriter(folder / "tensorboard")
+
+    def add(self, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def means(self) -> dict[str, float]:
+        """Means since the last call."""
+        means = {name: total / self.counts[name] for name, total in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        return means
+
+    def write(self, done: Progress) -> None:
+        row: dict[str, Any] = {
+            "step": done.step,
+            "seconds": f"{done.seconds:.1f}",
+            "pictures_per_second": f"{done.pictures_per_second:.3f}",
+            "rate": f"{done.rate:.3e}",
+        }
+        row |= {name: f"{value:.5f}" for name, value in done.losses.items()}
+        self.writer.writerow(row)
+        self.file.flush()
+        if self.board is not None:
+            for name, value in done.losses.items():
+                self.board.add_scalar(name, value, done.step)
+
+    def close(self) -> None:
+        self.file.close()
+        if self.board is not None:
+            self.board.close()

@@ -1,0 +1,93 @@
+"""What the masks are judged by. Logits and targets in, one number out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def cross_entropy(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Mean binary cross-entropy over valid pixels.
+
+    Parameters
+    ----------
+    logits, target, valid
+        ``[B, H, W]``; target and valid are 0 or 1.
+    """
+    loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return (loss * valid).sum() / valid.sum().clamp(min=1)
+
+
+def dice_loss(logits: Tensor, target: Tensor, valid: Tensor, smooth: float = 50.0) -> Tensor:
+    """1 - Dice of each mask over its valid pixels, averaged over B.
+
+    ``smooth`` pixels are added above and below, so that an absent prompt with an empty answer
+    counts as right and a few stray pixels cost little.
+    """
+    soft = logits.sigmoid() * valid
+    truth = target * valid
+    both = (soft * truth).sum((1, 2))
+    return (1 - (2 * both + smooth) / (soft.sum((1, 2)) + truth.sum((1, 2)) + smooth)).mean()
+
+
+def choice_loss(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Cross-entropy over one picture's prompts and a background of logit 0.
+
+    The arg-max over prompts against a threshold of one half is judged by exactly this. Pixels
+    are weighted by the inverse square root of their class's share, so that small things count.
+
+    Parameters
+    ----------
+    logits, target
+        ``[K, H, W]``, targets without overlap.
+    valid
+        ``[H, W]``.
+    """
+    background = torch.zeros_like(logits[:1])
+    scores = torch.cat([background, logits])[None]  # [1,K+1,H,W]
+    index = torch.cat([1 - target.amax(0, keepdim=True), target]).argmax(0)[None]  # [1,H,W]
+    index = torch.where(valid[None] > 0, index, torch.full_like(index, -100))
+    counts = torch.bincount(index[index >= 0].flatten(), minlength=len(logits) + 1).float()
+    weight = torch.where(counts > 0, (counts / counts.sum().clamp(min=1)).rsqrt(), 0.0)
+    if not bool((counts > 0).any()):
+        return logits.sum() * 0
+    weight = weight.clamp(max=8.0)
+    return functional.cross_entropy(scores, index, weight=weight, ignore_index=-100)
+
+
+def mask_loss(
+    logits: Tensor,
+    target: Tensor,
+    valid: Tensor,
+    rows: Tensor,
+    exclusive: Tensor,
+    weights: tuple[float, float, float] = (1.0, 1.0, 0.5),
+) -> tuple[Tensor, dict[str, float]]:
+    """The sum of the three.
+
+    Parameters
+    ----------
+    logits, target
+        ``[B, H, W]`` for B prompts.
+    valid
+        ``[N, H, W]`` for N pictures.
+    rows
+        ``[B]``: the picture of each prompt.
+    exclusive
+        ``[N]``: whether the picture's masks don't overlap.
+    weights
+        Of cross-entropy, Dice and choice.
+    """
+    mine = valid[rows]
+    entropy = cross_entropy(logits, target, mine)
+    dice = dice_loss(logits, target, mine)
+    choices = []
+    for picture in range(len(valid)):
+        of_picture = rows == picture
+        if bool(exclusive[picture]) and int(of_picture.sum()) > 1:
+            choices.append(choice_loss(logits[of_picture], target[of_picture], valid[picture]))
+    choice = torch.stack(choices).mean() if choices else logits.sum() * 0
+    total = weights[0] * entropy + weights[1] * dice + weights[2] * choice
+    parts = {"entropy": entropy.item(), "dice": dice.item(), "choice": choice.item()}
+    return total, parts

@@ -1,0 +1,191 @@
+"""What is asked of which picture: sets drawn by share, classes evenly, absent things in each batch.
+
+Of a picture with several classes about a quarter of the prompts are absent ones. They come from
+the picture's own set (a class that the crop doesn't hold) or from another region of the world (a
+liver in an aerial photo). Never asked as absent: anything whose words lie close to something the
+picture's set names, and what a volume's label scheme doesn't know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from digseg.errors import DatasetError
+from digseg.train.augment import view
+from digseg.train.mix import Share
+from digseg.train.pack import IGNORE, Category, Picture, SetInfo
+from digseg.types import BoolArray, Float32Array, UInt8Array
+
+#: How people name the kind of picture, by domain.
+PLACES: Mapping[str, tuple[str, ...]] = {
+    "aerial": ("an aerial photo", "an aerial image", "a drone image"),
+    "satellite": ("a satellite image", "a satellite picture"),
+    "agriculture": ("a field photo", "a crop photo"),
+    "microscopy": ("a microscope image", "a micrograph"),
+    "ct": ("a CT scan", "a CT slice"),
+    "mr": ("an MR scan", "an MRI scan"),
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A picture's crop and what is asked of it.
+
+    Parameters
+    ----------
+    image
+        ``float32 [3, H, W]`` in [0, 1].
+    prompts
+        For each prompt its phrases, averaged by the model.
+    masks
+        ``bool [K, H, W]``: where each prompt is.
+    valid
+        ``bool [H, W]``: False where the label says nothing.
+    exclusive
+        Whether no two masks overlap, so that an arg-max over them makes sense.
+    """
+
+    set_name: str
+    image: Float32Array
+    prompts: tuple[tuple[str, ...], ...]
+    masks: BoolArray
+    valid: BoolArray
+    exclusive: bool
+
+
+class Sampler:
+    """Draws `Question`s for ever from prepared pictures.
+
+    Parameters
+    ----------
+    infos, pictures, shares
+        The sets, their pictures by set name, and how each takes part.
+    alike
+        Unit embeddings of phrases: texts to ``float32 [n, d]``. Decides what is too close to be
+        asked as absent.
+    closest
+        Cosine from which two phrases may mean the same thing.
+    """
+
+    def __init__(
+        self,
+        infos: Sequence[SetInfo],
+        pictures: Mapping[str, Sequence[Picture]],
+        shares: Mapping[str, Share],
+        alike: object = None,
+        closest: float = 0.6,
+    ) -> None:
+        self.infos = [info for info in infos if pictures.get(info.name)]
+        if not self.infos:
+            raise DatasetError("There is no picture to train on.")
+        self.pictures = pictures
+        self.shares = shares
+        weights = np.array([shares[info.name].weight for info in self.infos], float)
+        self.chances = weights / weights.sum()
+        self.holding = {info.name: self._holding(info, pictures[info.name]) for info in self.infos}
+        self.foreign = {info.name: self._foreign(info, alike, closest) for info in self.infos}
+
+    @staticmethod
+    def _holding(info: SetInfo, pictures: Sequence[Picture]) -> dict[int, list[int]]:
+        """For each class id the pictures that hold it."""
+        holding: dict[int, list[int]] = {}
+        for index, picture in enumerate(pictures):
+            for value in np.flatnonzero(np.bincount(picture.labels.ravel(), minlength=256)):
+                if value not in (0, IGNORE):
+                    holding.setdefault(int(value), []).append(index)
+        return holding
+
+    def _foreign(self, info: SetInfo, alike: object, closest: float) -> list[Category]:
+        """Things that surely are not in this set's pictures."""
+        region = self.shares[info.name].region
+        others = [
+            category
+            for other in self.infos
+            if self.shares[other.name].region != region
+            for category in (*other.classes, *other.groups)
+        ]
+        if not others or not callable(alike):
+            return others
+        own = [t for c in (*info.classes, *info.groups) for t in c.texts] + [*info.not_annotated]
+        near = alike([c.name for c in others]) @ alike(own).T  # [others,own]
+        return [c for c, row in zip(others, near, strict=True) if row.max() < closest]
+
+    def draw(self, rng: np.random.Generator) -> Question:
+        """One picture and its prompts."""
+        info = self.infos[int(rng.choice(len(self.infos), p=self.chances))]
+        share, pictures = self.shares[info.name], self.pictures[info.name]
+        aim: int | None = None
+        index = int(rng.integers(len(pictures)))
+        holding = self.holding[info.name]
+        if holding and rng.random() < 0.6:
+            aim = int(rng.choice(sorted(holding)))
+            index = int(rng.choice(holding[aim]))
+        picture = pictures[index]
+        image, labels = view(picture, share.augment, rng, aim)
+        return self.ask(info, picture, image, labels, share.prompts, rng)
+
+    def ask(
+        self,
+        info: SetInfo,
+        picture: Picture,
+        image: Float32Array,
+        labels: UInt8Array,
+        count: int,
+        rng: np.random.Generator,
+    ) -> Question:
+        """Choose `count` prompts for a crop, at least one of them absent where one can be."""
+        areas = np.bincount(labels.ravel(), minlength=256)
+        unknown = set(picture.unlabelled)
+        pool = [c for c in info.classes if not unknown & set(c.ids)]
+        groups = [g for g in info.groups if not unknown & set(g.ids)]
+        grouped = bool(groups) and rng.random() < 0.3
+        if grouped:  # a group, and classes outside it
+            group = groups[int(rng.integers(len(groups)))]
+            pool = [group, *(c for c in pool if not set(c.ids) & set(group.ids))]
+        present = [c for c in pool if sum(areas[i] for i in c.ids) >= 20]
+        absent = [c for c in pool if not any(areas[i] for i in c.ids)]
+        rng.shuffle(present)
+        rng.shuffle(absent)
+        chosen = present[: max(1, count - 1)]
+        asked = list(chosen)
+        foreign = self.foreign[info.name]
+        while len(asked) < count and (absent or foreign):
+            if absent and (not foreign or rng.random() < 0.6):
+                asked.append(absent.pop())
+            else:
+                asked.append(foreign[int(rng.integers(len(foreign)))])
+                if not absent:
+                    break  # one stranger is enough where the set has nothing more to ask
+        masks = np.zeros((len(asked), *labels.shape), bool)
+        for row, category in enumerate(asked):
+            if row < len(chosen) or category in pool:
+                masks[row] = np.isin(labels, category.ids)
+        own = [set(c.ids) for c in chosen]
+        exclusive = sum(map(len, own)) == len(set().union(*own)) if own else True
+        return Question(
+            info.name,
+            image,
+            tuple(phrases(category, info.domain, rng) for category in asked),
+            masks,
+            labels != IGNORE,
+            exclusive,
+        )
+
+
+def phrases(category: Category, domain: str, rng: np.random.Generator) -> tuple[str, ...]:
+    """A category as somebody might type it: its name, a synonym, both, or with its place."""
+    texts = list(category.texts)
+    roll = rng.random()
+    if roll < 0.5 or len(texts) == 1:
+        chosen = texts[:1]
+    elif roll < 0.9:
+        chosen = [texts[int(rng.integers(1, len(texts)))]]
+    else:
+        chosen = [texts[0], *rng.choice(texts[1:], 1).tolist()]
+    places = PLACES.get(domain, ())
+    if places and len(chosen) == 1 and rng.random() < 0.12:
+        chosen = [f"{chosen[0]} in {places[int(rng.integers(len(places)))]}"]
+    return tuple(chosen)

@@ -1,0 +1,116 @@
+"""Every choice of a training run in one frozen object; the defaults stand here and nowhere else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from digseg.errors import UsageError
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a run is done.
+
+    Parameters
+    ----------
+    stage
+        1: v-prediction over all timesteps on mask latents; 2: one step, end to end.
+    steps
+        Optimizer steps of the whole run; the schedule ends there.
+    minutes
+        End after this long if it comes first (0: no such limit); the schedule follows the time.
+    batch
+        Pictures a step.
+    rate
+        Peak learning rate; ``encoder_rate`` is that of the image encoder's trunk (0: frozen).
+    encoder_from
+        First of the trunk's seven stages that learns: 4 and later are at 1/16 and 1/32, where
+        the backward pass is cheap; 0 trains the stem too (six times the encoder's cost).
+    warmup
+        Steps of linear warm-up; after them the rate stays, and falls to zero as a cosine over
+        the last ``decay`` share of the run.
+    ema
+        Decay of the running mean of the weights (0: none).
+    diffusion_share
+        Share of the steps of stage 2 that repeat stage 1's loss, so that several steps and
+        ensembles keep working.
+    latent_weight
+        Weight of the mean squared error between predicted and true mask latents in stage 2.
+    text_dropout
+        Chance that a picture is asked with an empty text in stage 1 (guidance-free pretraining).
+    clip
+        Largest norm of the gradient.
+    checkpoint_minutes, log_every
+        How often the state is written, and the loss.
+    gradient_checkpointing
+        Trade time for memory on full-size networks.
+    lora_rank
+        Train low-rank updates of the U-Net's attention alone (0: all weights).
+    freeze_text_pathway
+        Leave the text pathway at zero (the ablation of it).
+    mixed_precision
+        ``"no"``, ``"bf16"`` or ``"fp16"``, as accelerate names them.
+    seed, threads
+        Seed of everything random; torch threads (0: leave).
+    tensorboard
+        Also write TensorBoard events.
+    """
+
+    stage: int = 2
+    steps: int = 20000
+    minutes: float = 0.0
+    batch: int = 4
+    rate: float = 1e-3
+    encoder_rate: float = 2e-4
+    encoder_from: int = 4
+    weight_decay: float = 0.01
+    warmup: int = 100
+    decay: float = 0.35
+    ema: float = 0.998
+    diffusion_share: float = 0.08
+    latent_weight: float = 0.05
+    text_dropout: float = 0.0
+    clip: float = 1.0
+    checkpoint_minutes: float = 4.0
+    log_every: int = 20
+    gradient_checkpointing: bool = False
+    lora_rank: int = 0
+    freeze_text_pathway: bool = False
+    mixed_precision: str = "no"
+    seed: int = 0
+    threads: int = 0
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        problems = {
+            f"The stage is 1 or 2, not {self.stage}.": self.stage not in (1, 2),
+            f"At least one step is needed, not {self.steps}.": self.steps < 1,
+            f"The batch can't be {self.batch}.": self.batch < 1,
+            f"The learning rate has to be positive, not {self.rate}.": self.rate <= 0,
+            f"The EMA decay lies between 0 and 1, not {self.ema}.": not 0 <= self.ema < 1,
+            f"{self.mixed_precision!r} is no precision: use no, bf16 or fp16.": (
+                self.mixed_precision not in ("no", "bf16", "fp16")
+            ),
+        }
+        for message, wrong in problems.items():
+            if wrong:
+                raise UsageError(message)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainSettings:
+        """Inverse of `to_dict`; an unknown key is an error."""
+        unknown = sorted(set(values) - {item.name for item in fields(cls)})
+        if unknown:
+            raise UsageError(f"There is no training setting named {unknown[0]!r}.")
+        return cls(**values)
+
+    def to_json(self) -> str:
+        """The same as text."""
+        return json.dumps(self.to_dict(), indent=1, sort_keys=True)

@@ -1,0 +1,66 @@
+"""Train ``digseg-tiny`` from the folder that ``assemble.py`` wrote: stage 1, then stage 2.
+
+Killed or ended, it goes on from its last checkpoint when it is called again; ``--minutes`` of a
+stage may be raised to train on.
+
+Usage::
+
+    python tools/build_default/train_tiny.py --data DATA --start START -o OUT \
+        --stage1 8 --stage2 90
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from digseg.model.pipeline import DiGSegPipeline
+from digseg.train.run import describe, prepare, train_sets
+from digseg.train.settings import TrainSettings
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--start", required=True)
+    parser.add_argument("-o", "--output", required=True)
+    parser.add_argument("--stage1", type=float, default=8, help="minutes")
+    parser.add_argument("--stage2", type=float, default=90, help="minutes")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rate", type=float, default=8e-4)
+    parser.add_argument("--mix", default=None)
+    args = parser.parse_args()
+    out = Path(args.output)
+    prepared = prepare(args.data, "train-and-ship")
+    source = Path(args.start)
+    for stage, minutes in ((1, args.stage1), (2, args.stage2)):
+        if not minutes:
+            continue
+        folder = out / f"stage{stage}"
+        settings = TrainSettings(
+            stage=stage,
+            steps=1_000_000,
+            minutes=minutes,
+            batch=args.batch,
+            rate=args.rate,
+            threads=args.threads,
+            decay=0.3,
+            ema=0.98 if stage == 1 else 0.997,
+        )
+        print(settings.to_json(), flush=True)
+        pipeline = DiGSegPipeline.from_pretrained(source)
+        train_sets(
+            pipeline,
+            prepared,
+            settings,
+            folder,
+            args.mix,
+            lambda done: print(describe(done), flush=True),
+        )
+        source = folder / "pipeline"
+
+
+if __name__ == "__main__":
+    main()
