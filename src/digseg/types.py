@@ -117,10 +117,8 @@ class PropagatingModel(SegmentationModel, Protocol):
 class EnsembleModel(SegmentationModel, Protocol):
     """A model that answers with the mean of several runs, and can tell their spread."""
 
-    def with_spread(
-        self, tiles: Float32Array, prompts: Sequence[Prompt]
-    ) -> tuple[Float32Array, Float32Array]:
-        """Mean and standard deviation, each ``float32 [N, K, H, W]`` in [0, 1]."""
+    def spread(self, tiles: Float32Array, prompts: Sequence[Prompt]) -> AnyArray:
+        """Mean and standard deviation over the runs, ``float32 [2, N, K, H, W]`` in [0, 1]."""
         ...
 
 

@@ -69,11 +69,9 @@ class Brightness:
         own = self(tiles, prompts)
         return strength * own + (1 - strength) * previous
 
-    def with_spread(
-        self, tiles: Float32Array, prompts: Sequence[Prompt]
-    ) -> tuple[Float32Array, Float32Array]:
+    def spread(self, tiles: Float32Array, prompts: Sequence[Prompt]) -> AnyArray:
         own = self(tiles, prompts)
-        return own, own * (1 - own)
+        return np.stack([own, own * (1 - own)])
 
 
 def upright(kidneys: AnyArray) -> Volume:

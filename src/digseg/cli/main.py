@@ -11,7 +11,18 @@ from digseg._version import __version__
 from digseg.errors import DigsegError
 
 #: Modules of this package, in the order of ``--help``.
-COMMANDS = ("segment", "verify", "info", "replay", "relabel", "benchmark", "demo")
+COMMANDS = (
+    "segment",
+    "batch",
+    "verify",
+    "info",
+    "replay",
+    "relabel",
+    "models",
+    "evaluate",
+    "benchmark",
+    "demo",
+)
 
 EPILOG = """\
 exit codes: 0 done; 2 usage; 3 input unreadable; 4 does not fit (memory, disk);

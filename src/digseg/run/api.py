@@ -117,6 +117,11 @@ class Result:
             self._rows = statistics.table(
                 self.mask, probabilities=self.probability_view, image=self.image
             )
+            if isinstance(self.image, Volume):
+                from digseg.run.measures import measure
+
+                for row, more in zip(self._rows, measure(self.image, self.mask), strict=True):
+                    row.update(more)
         return self._rows
 
     def summary(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from digseg.run.magnify import fitted
 from digseg.run.outputs import check_outputs, save_outputs, work_store_path
 from digseg.run.passes import Passes
 from digseg.run.region import crop
+from digseg.run.uncertainty import write_spread
 from digseg.run.views import make_mask
 from digseg.settings import SegmentSettings
 from digseg.types import SegmentationModel, TileSource
@@ -94,6 +95,10 @@ def execute(
     # 6. Labels, polygons, statistics, recipe.
     callback(StageStarted("write"))
     result.files += save_outputs(result)
+    if job.outputs.uncertainty is not None:
+        spread, again = passes.spread(), job.overwrite or job.resume
+        result.files += write_spread(opened, spread, job.outputs.uncertainty, overwrite=again)
+    passes.tidy()
     return result
 
 

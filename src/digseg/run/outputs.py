@@ -64,6 +64,10 @@ def check_outputs(job: Job) -> None:
         vector.check_suffix(outputs.vector)
     if outputs.stats is not None and outputs.stats.suffix.lower() != ".csv":
         raise UsageError(f"Statistics are written as .csv, not as {outputs.stats.name}.")
+    if outputs.picture is not None and outputs.picture.suffix.lower() != ".png":
+        raise UsageError(f"Pictures are written as .png, not as {outputs.picture.name}.")
+    if outputs.uncertainty is not None:
+        registry.find_writer(outputs.uncertainty)
     for path in outputs:
         _check_folder(path)
         # A store that is being resumed has to be there; every other output must not.
@@ -131,6 +135,10 @@ def save_outputs(result: Result) -> list[Path]:
         from digseg.io import statistics as tables
 
         files += tables.write_csv(result.stats(), outputs.stats, overwrite=replace)
+    if outputs.picture is not None:
+        from digseg.run.picture import save_picture
+
+        files.append(save_picture(result.image, result.mask, outputs.picture, result.job.settings))
     if outputs.probabilities is not None:
         files.append(outputs.probabilities)
     if outputs.main is not None and outputs.main != outputs.labels:

@@ -20,6 +20,7 @@ from digseg.events import Callback, CancelToken, StageStarted
 from digseg.orientation import AXES, Axis, Turn
 from digseg.prompts import PromptSet
 from digseg.raster import Raster, Volume
+from digseg.run import cleanup
 from digseg.run.job import Job
 from digseg.run.magnify import Factors, magnification, magnified
 from digseg.run.sources import raster_source
@@ -32,8 +33,15 @@ from digseg.run.stored import (
     StoredPass,
     spread_prompts,
 )
+from digseg.run.uncertainty import spread_view
 from digseg.run.volumes import VolumeSource, plane_turn, volume_source
-from digseg.types import EnsembleModel, PropagatingModel, SegmentationModel, TileSource
+from digseg.types import (
+    EnsembleModel,
+    LazyArray,
+    PropagatingModel,
+    SegmentationModel,
+    TileSource,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,6 +81,7 @@ class Passes:
     callback: Callback
     cancel: CancelToken | None = None
     order: Callable[..., Any] | None = None
+    _whole: bool = False
 
     def run(self) -> EngineResult:
         """Do what is left to do.
@@ -92,17 +101,30 @@ class Passes:
         parts = parts_path(self.store)
         if self.job.overwrite and not self.job.resume:
             shutil.rmtree(parts, ignore_errors=True)
-        if self.job.resume and self.store.exists() and not parts.exists():
+        finished = self.store.exists() and not parts.exists()
+        if self.job.resume and finished and not self.spreads:
             done = self._last(several)  # finished before: nothing should be pending
             if not done.failed:
                 return done
         parts.mkdir(parents=True, exist_ok=True)
         before = [self._across(axis) for axis in self._axes(several)]
         last = self._last(several)
-        # What the uncertainty is made of is needed until it is written.
-        if not any(result.failed for result in (*before, last)) and not self.spreads:
-            shutil.rmtree(parts, ignore_errors=True)
+        self._whole = not any(result.failed for result in (*before, last))
+        if not self.spreads:
+            self.tidy()
         return _together(last, before)
+
+    def tidy(self) -> None:
+        """Delete the stores of the passes, unless a resumed run has to go on from them."""
+        if self._whole:
+            shutil.rmtree(parts_path(self.store), ignore_errors=True)
+
+    def spread(self) -> LazyArray:
+        """What `digseg.run.uncertainty.spread_view` gives; to be read before `tidy`."""
+        several = self.job.settings.planes == "zyx" and isinstance(self.image, Volume)
+        shape = self._source("z" if several else None).shape
+        stored = self.stored(len(self.job.prompts), len(self.job.prompts.positive))
+        return spread_view(self.image, stored, self.job.settings, shape)
 
     @property
     def spreads(self) -> bool:
@@ -115,6 +137,10 @@ class Passes:
 
     def _check(self) -> None:
         settings = self.job.settings
+        if cleanup.wanted(settings) and not isinstance(self.image, Volume):
+            raise UsageError(
+                "Clean-up (--largest, --fill-holes, --minimum-ml) is for volumes: leave it out."
+            )
         if self.spreads and (settings.ensemble < 2 or not isinstance(self.model, EnsembleModel)):
             raise UsageError(
                 "The uncertainty is the spread over an ensemble: ask for one with --ensemble 4."

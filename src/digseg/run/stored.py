@@ -193,7 +193,7 @@ class Spreading:
         return self.model.multiple
 
     def __call__(self, tiles: Float32Array, prompts: Sequence[Prompt]) -> Float32Array:
-        mean, spread = self.model.with_spread(tiles, prompts[: len(prompts) // 2])
+        mean, spread = self.model.spread(tiles, prompts[: len(prompts) // 2])
         # Values in [0, 1] spread by at most a half: twice that uses the stored range.
         return np.concatenate([mean, np.clip(2 * spread, 0.0, 1.0)], axis=1)
 

@@ -9,6 +9,7 @@ import numpy as np
 from digseg.blend import COVERAGE
 from digseg.prompts import Color
 from digseg.raster import ClassEntry, ClassTable, Mask, Raster, Volume
+from digseg.run import cleanup
 from digseg.run.job import Job
 from digseg.run.volumes import labels_to_volume, plane_turn, to_file_order, volume_source
 from digseg.settings import SegmentSettings
@@ -39,7 +40,10 @@ def make_mask(
 
         whole = without_nodata(labels, store.coverage)
         nodata = labels.nodata if failed else None
-        return Mask(labels_to_volume(whole, image, job.settings), image.grid, table, nodata)
+        found = labels_to_volume(whole, image, job.settings)
+        if cleanup.wanted(job.settings):
+            found = cleanup.cleaned(found, image.grid, table, job.settings)
+        return Mask(found, image.grid, table, nodata)
     holes = (
         failed
         or image.nodata is not None

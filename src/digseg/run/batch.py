@@ -1,0 +1,308 @@
+"""Many files, one set of prompts: what can be done is done, what can't is said."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from digseg.errors import (
+    Cancelled,
+    DigsegError,
+    InputError,
+    InputNotFoundError,
+    OutputError,
+    UsageError,
+)
+from digseg.events import Callback, CancelToken, ignore
+from digseg.prompts import PromptSet
+from digseg.raster import Raster, Volume
+from digseg.run.job import Job, Outputs
+from digseg.settings import SegmentSettings
+from digseg.types import SegmentationModel
+
+Status = Literal["done", "incomplete", "failed", "skipped"]
+
+#: Endings of lists of files: one path in each line, relative to the list.
+LIST_SUFFIXES = (".txt", ".lst", ".csv")
+
+# Files that lie beside images and are none.
+_BESIDE = (
+    *(".json", ".csv", ".txt", ".md", ".xml", ".html", ".pdf", ".log", ".tfw", ".prj", ".wld"),
+    *(".ovr", ".msk", ".gpkg", ".geojson", ".parquet", ".zip", ".gz", ".raw", ".bval", ".bvec"),
+    *(".py", ".yaml", ".yml", ".toml", ".ini", ".sh"),
+)
+
+
+@dataclass(frozen=True)
+class BatchJob:
+    """One request for many files.
+
+    Parameters
+    ----------
+    prompts, settings
+        The same for every file.
+    folder
+        Where masks go, laid out as the inputs are.
+    suffix
+        Format of all masks; empty takes ``.nii.gz`` for volumes, ``.png`` for pictures without a
+        place, ``.tif`` for everything else.
+    pictures
+        Write a PNG of image and mask beside each.
+    resume
+        Skip files whose mask is there, and go on with unfinished ones.
+    overwrite
+        Replace masks that are there.
+    """
+
+    prompts: PromptSet
+    settings: SegmentSettings
+    folder: Path
+    suffix: str = ""
+    pictures: bool = False
+    resume: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Case:
+    """What became of one file."""
+
+    input: str
+    status: Status
+    output: Path | None = None
+    error: str = ""
+    seconds: float = 0.0
+    labels: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {
+            "input": self.input,
+            "status": self.status,
+            "output": None if self.output is None else str(self.output),
+            "error": self.error or None,
+            "seconds": round(self.seconds, 3),
+            "labels": list(self.labels),
+        }
+
+
+@dataclass(frozen=True)
+class Found:
+    """An input of a batch, and where in the output folder its mask belongs."""
+
+    path: str
+    place: Path = Path()
+
+
+def find(inputs: Sequence[str], *, leave_out: Path | None = None) -> list[Found]:
+    """Files named by folders, glob patterns, lists and plain paths, each once, in order.
+
+    A folder that is itself an image (a DICOM series, a Zarr store) is one case; of any other
+    folder everything inside that is, or is named like, an image. So a damaged image is found and
+    reported later, a read-me is not.
+
+    Parameters
+    ----------
+    leave_out
+        The output folder, which may lie inside an input folder.
+
+    Raises
+    ------
+    InputNotFoundError
+        A path, a pattern or a list leads to nothing.
+    """
+    found: dict[str, Found] = {}
+    for text in inputs:
+        here = list(_find_one(text, leave_out))
+        if not here:
+            raise InputNotFoundError(f"There is no image to segment at {text}: check the path.")
+        for item in here:
+            found.setdefault(item.path, item)
+    return list(found.values())
+
+
+def run_batch(
+    job: BatchJob,
+    found: Sequence[Found],
+    *,
+    model: SegmentationModel | None = None,
+    callback: Callback = ignore,
+    cancel: CancelToken | None = None,
+) -> Iterator[Case]:
+    """Segment the files one after the other; a case is yielded as soon as it is over.
+
+    The model is loaded once. A file that can't be read, segmented or written becomes a failed
+    case and the next one begins.
+
+    Raises
+    ------
+    DigsegError
+        What concerns all files: the model, the output folder, a person who stops the run.
+    """
+    if model is None:
+        from digseg.run.execute import load_model
+
+        model = load_model(job.settings)
+    try:
+        job.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{job.folder} can't be made: {error.strerror}.") from error
+    taken: set[Path] = set()
+    for item in found:
+        begun = time.perf_counter()
+        try:
+            case = _one(job, item, model, taken, callback, cancel)
+        except Cancelled:
+            raise
+        except (DigsegError, OSError, MemoryError) as error:
+            told = " ".join(str(error).split()) or type(error).__name__
+            case = Case(item.path, "failed", error=told)
+        yield replace(case, seconds=time.perf_counter() - begun)
+
+
+def _one(
+    job: BatchJob,
+    item: Found,
+    model: SegmentationModel,
+    taken: set[Path],
+    callback: Callback,
+    cancel: CancelToken | None,
+) -> Case:
+    from digseg import io
+    from digseg.run.execute import execute
+    from digseg.run.outputs import work_store_path
+
+    image = io.read(item.path, time=job.settings.time)
+    output = _output(job, item, image, taken)
+    taken.add(output)
+    unfinished = work_store_path(output).exists()
+    if job.resume and output.exists() and not unfinished:
+        return Case(item.path, "skipped", output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    picture = output.with_name(f"{_stem(output.name)}.png") if job.pictures else None
+    if picture == output:
+        raise UsageError("Masks written as PNG and pictures of them have one name: drop one.")
+    single = Job(
+        item.path,
+        job.prompts,
+        job.settings,
+        Outputs(labels=output, picture=picture),
+        resume=job.resume and unfinished,
+        overwrite=job.overwrite,
+    )
+    with execute(single, image=image, model=model, callback=callback, cancel=cancel) as result:
+        status: Status = "incomplete" if result.failed_tiles else "done"
+        error = f"{result.failed_tiles} tiles failed" if result.failed_tiles else ""
+        return Case(item.path, status, output, error, labels=tuple(result.stats()))
+
+
+def write_table(cases: Sequence[Case], path: Path, *, overwrite: bool = False) -> list[Path]:
+    """One CSV row for each file and prompt."""
+    from digseg.io import statistics
+
+    rows = [{"file": case.input, **row} for case in cases for row in case.labels]
+    # Rasters have areas, volumes have millilitres: the table has a column for either.
+    columns = dict.fromkeys(key for row in rows for key in row)
+    whole = [{key: row.get(key) for key in columns} for row in rows]
+    return list(statistics.write_csv(whole, path, overwrite=overwrite))
+
+
+def _output(job: BatchJob, item: Found, image: Raster | Volume, taken: set[Path]) -> Path:
+    name = Path(item.path.rstrip("/")).name
+    suffix = job.suffix or _suffix(image)
+    output = job.folder / item.place / f"{_stem(name)}_mask{suffix}"
+    if output in taken:  # a.nii.gz beside a.tif
+        output = output.with_name(f"{name.replace('.', '_')}_mask{suffix}")
+    return output
+
+
+def _suffix(image: Raster | Volume) -> str:
+    if isinstance(image, Volume):
+        return ".nii.gz"
+    return ".png" if image.grid.space == "pixel" else ".tif"
+
+
+def _stem(name: str) -> str:
+    for ending in (".nii.gz", ".img.gz", ".hdr.gz", ".ome.zarr", ".ome.tiff", ".ome.tif"):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return Path(name).stem
+
+
+def _find_one(text: str, leave_out: Path | None) -> Iterator[Found]:
+    from digseg.io.files import is_remote
+
+    path = Path(text)
+    if is_remote(text):
+        yield Found(text)
+    elif path.is_dir():
+        yield from _in_folder(path, Path(), leave_out)
+    elif path.exists():
+        if path.suffix.lower() in LIST_SUFFIXES:
+            yield from _in_list(path)
+        else:
+            yield Found(text)
+    elif glob.has_magic(text):
+        for name in sorted(glob.glob(text, recursive=True)):
+            if not _is_beside(Path(name)):
+                yield Found(name)
+
+
+def _in_folder(folder: Path, place: Path, leave_out: Path | None) -> Iterator[Found]:
+    if leave_out is not None and folder.resolve() == leave_out.resolve():
+        return
+    if _is_image(folder):
+        yield Found(str(folder), place.parent)
+        return
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _in_folder(path, place / path.name, leave_out)
+        elif not _is_beside(path) and (_named_like_image(path) or _is_image(path)):
+            yield Found(str(path), place)
+
+
+def _in_list(path: Path) -> Iterator[Found]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no list of files: it is no text.") from error
+    lines = csv.reader(text.splitlines()) if path.suffix.lower() == ".csv" else None
+    names = [row[0] for row in lines if row] if lines is not None else text.splitlines()
+    for name in names:
+        name = name.strip()
+        if name and not name.startswith("#"):
+            yield Found(str(path.parent / name) if "://" not in name else name)
+
+
+def _is_beside(path: Path) -> bool:
+    """Whether a file belongs to an image, or to something else altogether."""
+    name = path.name.lower()
+    if path.is_dir() or name.endswith((".nii.gz", ".img.gz", ".hdr.gz")):
+        return False
+    if name.endswith(_BESIDE):
+        return True
+    # Analyze and NIfTI pairs: the header speaks for both.
+    return name.endswith(".img") and path.with_suffix(".hdr").exists()
+
+
+def _named_like_image(path: Path) -> bool:
+    from digseg.io.registry import FORMATS
+
+    return any(path.name.lower().endswith(item.suffixes) for item in FORMATS if item.suffixes)
+
+
+def _is_image(path: Path) -> bool:
+    from digseg.io.registry import find_reader
+
+    try:
+        find_reader(path)
+    except InputError:
+        return False
+    return True

@@ -1,0 +1,158 @@
+"""Many files: found, segmented, and the bad ones named and passed over."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import Affine
+from tests.models import Brightness
+
+from digseg.cli.main import main
+from digseg.errors import InputNotFoundError
+from digseg.prompts import PromptSet
+from digseg.run import execute
+from digseg.run.batch import BatchJob, find, run_batch, write_table
+from digseg.settings import SegmentSettings
+
+
+def volume(path: Path, value: int = 200) -> Path:
+    data = np.zeros((20, 22, 8), np.uint8)
+    data[4:12, 5:15, 2:6] = value
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(data, np.diag([2.0, 2.0, 5.0, 1.0])), path)
+    return path
+
+
+def scene(path: Path) -> Path:
+    pixels = np.full((3, 70, 80), 10, np.uint8)
+    pixels[0, 20:40, 30:60] = 250
+    path.parent.mkdir(parents=True, exist_ok=True)
+    profile = {"driver": "GTiff", "count": 3, "height": 70, "width": 80, "dtype": "uint8"}
+    transform = Affine(10, 0, 500_000, 0, -10, 4_100_000)
+    with rasterio.open(path, "w", **profile, crs="EPSG:32631", transform=transform) as dataset:
+        dataset.write(pixels)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two good volumes, a scene, a broken volume, and things that are no images."""
+    volume(tmp_path / "cases" / "a.nii.gz")
+    volume(tmp_path / "cases" / "second" / "a.nii.gz")
+    scene(tmp_path / "cases" / "scene.tif")
+    whole = (tmp_path / "cases" / "a.nii.gz").read_bytes()
+    (tmp_path / "cases" / "broken.nii.gz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "cases" / "readme.txt").write_text("about these")
+    (tmp_path / "cases" / "a.json").write_text("{}")
+    (tmp_path / "cases" / ".hidden.tif").write_bytes(b"II*\0")
+    return tmp_path / "cases"
+
+
+def job(folder: Path, **more: Any) -> BatchJob:
+    return BatchJob(PromptSet.parse(["bright"]), SegmentSettings(), folder, **more)
+
+
+def names(found: list[Any]) -> list[str]:
+    return [f"{item.place}/{Path(item.path).name}" for item in found]
+
+
+def test_a_folder_gives_its_images_in_order(folder: Path) -> None:
+    expected = ["./a.nii.gz", "./broken.nii.gz", "./scene.tif", "second/a.nii.gz"]
+    assert names(find([str(folder)])) == expected
+    volume(folder / "out" / "a_mask.nii.gz")
+    assert names(find([str(folder)], leave_out=folder / "out")) == expected
+
+
+def test_patterns_lists_and_paths(folder: Path, tmp_path: Path) -> None:
+    assert names(find([str(folder / "*.nii.gz")])) == ["./a.nii.gz", "./broken.nii.gz"]
+    text = tmp_path / "some.txt"
+    text.write_text("# mine\ncases/scene.tif\n\ncases/gone.tif\n")
+    assert [Path(f.path).name for f in find([str(text)])] == ["scene.tif", "gone.tif"]
+    table = tmp_path / "some.csv"
+    table.write_text('"cases/scene.tif",1\ncases/a.nii.gz,2\n')
+    assert [Path(f.path).name for f in find([str(table)])] == ["scene.tif", "a.nii.gz"]
+    twice = find([str(folder / "scene.tif"), str(folder / "scene.tif")])
+    assert len(twice) == 1
+    for nothing in (tmp_path / "gone", tmp_path / "*.mha"):
+        with pytest.raises(InputNotFoundError, match="no image"):
+            find([str(nothing)])
+
+
+def test_a_dicom_series_is_one_case(shared: Any) -> None:
+    series = shared("data/ct_totalsegmentator/dicom")
+    assert [item.path for item in find([str(series)])] == [str(series)]
+
+
+def test_a_bad_file_stops_nothing(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    cases = list(run_batch(job(out, pictures=True), find([str(folder)]), model=Brightness()))
+    assert [case.status for case in cases] == ["done", "failed", "done", "done"]
+    assert "broken.nii.gz" in cases[1].error
+    written = {str(path.relative_to(out)) for path in out.rglob("*_mask*")}
+    for name in ("a_mask.nii.gz", "a_mask.png", "scene_mask.tif", "second/a_mask.nii.gz"):
+        assert name in written
+    assert not any("broken" in name or name.startswith(".") for name in written)
+    mask = np.asarray(nib.load(out / "a_mask.nii.gz").dataobj)
+    assert mask[6, 8, 3] == 1
+    assert mask[0, 0, 0] == 0
+    write_table(cases, tmp_path / "all.csv")
+    with (tmp_path / "all.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [Path(row["file"]).name for row in rows] == ["a.nii.gz", "scene.tif", "a.nii.gz"]
+    assert rows[0]["volume_ml"]
+    assert rows[1]["area_ha"]
+
+
+def test_resume_skips_what_is_done(folder: Path, tmp_path: Path) -> None:
+    out, model = tmp_path / "out", Brightness()
+    found = find([str(folder)])
+    first = list(run_batch(job(out), found, model=model))
+    before = (out / "a_mask.nii.gz").stat().st_mtime_ns
+    again = list(run_batch(job(out), found, model=model))
+    assert [case.status for case in again] == ["failed"] * 4
+    assert "exists already" in again[0].error
+    resumed = list(run_batch(job(out, resume=True), found, model=model))
+    assert [case.status for case in resumed] == ["skipped", "failed", "skipped", "skipped"]
+    assert (out / "a_mask.nii.gz").stat().st_mtime_ns == before
+    replaced = list(run_batch(job(out, overwrite=True), found, model=model))
+    assert [case.status for case in replaced] == [case.status for case in first]
+    assert (out / "a_mask.nii.gz").stat().st_mtime_ns != before
+
+
+def test_two_files_of_one_stem_get_two_masks(tmp_path: Path) -> None:
+    volume(tmp_path / "in" / "a.nii.gz")
+    volume(tmp_path / "in" / "a.nii")
+    cases = list(run_batch(job(tmp_path / "out"), find([str(tmp_path / "in")]), model=Brightness()))
+    assert [case.status for case in cases] == ["done", "done"]
+    assert len({case.output for case in cases}) == 2
+
+
+def test_the_command_says_what_failed(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(execute, "load_model", lambda settings: Brightness())
+    words = ["batch", str(folder), "-p", "bright", "-o", str(tmp_path / "out"), "--json"]
+    assert main([*words, "--stats", str(tmp_path / "all.csv")]) == 5
+    told = capsys.readouterr()
+    summary = json.loads(told.out)
+    assert summary["status"] == "incomplete"
+    assert (summary["files"], summary["done"], summary["failed"]) == (4, 3, 1)
+    assert [case["status"] for case in summary["cases"]] == ["done", "failed", "done", "done"]
+    assert len([line for line in told.err.splitlines() if line.startswith("[")]) == 4
+    assert (tmp_path / "all.csv").exists()
+    good = str(folder / "scene.tif")
+    assert main(["batch", good, "-p", "bright", "-o", str(tmp_path / "more"), "-q"]) == 0
+    assert capsys.readouterr().out == ""
+    assert main(["batch", str(tmp_path / "gone"), "-p", "x", "-o", str(tmp_path / "o")]) == 3
+    assert main(["batch", good, "-o", str(tmp_path / "o")]) == 2
+    assert main(["batch", good, "-p", "x", "-o", str(tmp_path / "o"), "--suffix", ".xyz"]) == 2
