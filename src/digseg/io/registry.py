@@ -141,6 +141,10 @@ FORMATS: tuple[Format, ...] = (
         (".zarr", ".ome.zarr"),
         (".ome.zarr", ".zarr"),
     ),
+    # Before TIFF: a DICOM file may carry a TIFF header in its preamble.
+    Format(
+        "DICOM", "DICOM file or series", "digseg.io.dicom", (".dcm", ".dicom", ".ima"), (".dcm",)
+    ),
     Format("OME-TIFF", "OME-TIFF", "digseg.io.ometiff", *2 * [(".ome.tif", ".ome.tiff")]),
     Format(
         "GTiff",
@@ -163,9 +167,6 @@ FORMATS: tuple[Format, ...] = (
         "digseg.io.itk",
         (".mha", ".mhd", ".nrrd", ".nhdr"),
         (".mha", ".nrrd"),
-    ),
-    Format(
-        "DICOM", "DICOM file or series", "digseg.io.dicom", (".dcm", ".dicom", ".ima"), (".dcm",)
     ),
     Format("GDAL", "raster that GDAL opens", "digseg.io.gdal_raster"),
 )
