@@ -19,6 +19,7 @@ COMMANDS = (
     "replay",
     "relabel",
     "models",
+    "train",
     "evaluate",
     "benchmark",
     "demo",

@@ -8,8 +8,11 @@ from pathlib import Path
 
 from digseg.errors import DatasetError, InputNotFoundError
 from digseg.train.layouts import detect, open_layout
-from digseg.train.pack import Picture, SetInfo
+from digseg.train.pack import Picture, SetInfo, find_sets
 from digseg.train.run import LONGEST, Prepared, prepare
+
+#: Mark of sets whose weights may be given away.
+SHIPPED = "train-and-ship"
 
 
 def prepare_any(
@@ -27,7 +30,9 @@ def prepare_any(
     layout
         A name in `LAYOUTS` for all folders; `None` tells it from what they hold.
     use
-        Keep only sets of the pack's format with this mark, such as ``"train-and-ship"``.
+        Keep only sets of the pack's format with this mark; ``"any"`` keeps all. `None` keeps all
+        of a single set, and of a folder of sets those marked ``"train-and-ship"`` where there are
+        such, so that weights made of a whole folder may be given away.
 
     Raises
     ------
@@ -68,6 +73,15 @@ def _one(
     folder: Path, layout: str | None, use: str | None, split: str, longest: int | None
 ) -> Prepared:
     if layout is None and (is_pack(folder) or detect(folder) is None):
-        return prepare(folder, use, split, longest)
+        return prepare(folder, _mark(folder, use), split, longest)
     opened = open_layout(folder, layout)
     return [opened.info], {opened.info.name: opened.pictures(split, longest)}
+
+
+def _mark(folder: Path, use: str | None) -> str | None:
+    if use is not None:
+        return None if use == "any" else use
+    if (folder / "dataset.json").is_file() or not any(folder.glob("*/dataset.json")):
+        return None
+    marked = any(info.use == SHIPPED for info in find_sets(folder))
+    return SHIPPED if marked else None
