@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from digseg.errors import InputError
+from digseg.errors import InputError, UnsupportedInputError
 from digseg.io.gdal import environment
 from digseg.io.geotiff import info_gdal, opened, read_gdal
 from digseg.io.registry import Probe
@@ -18,8 +18,10 @@ def sniff(probe: Probe) -> bool:
     try:
         with environment(probe.path), opened(probe.path):
             return True
-    except InputError:
+    except UnsupportedInputError:
         return False
+    except InputError:
+        return True  # its format, but damaged: `read` says how
 
 
 def read(path: str, *, time: int = 0, series: str | None = None) -> Raster:

@@ -33,6 +33,7 @@ from digseg.types import AnyArray, LazyArray
 _PROBE_BYTES = 64 * 2**20  # decoded by `info` to find damage
 _PROBE_SECONDS = 2.0
 _PROBE_BLOCKS = 32
+_SEQUENTIAL = ("PNG", "JPEG", "GIF")
 _MOSAICS = ("VRT", "MRF")
 
 
@@ -380,6 +381,8 @@ def probe_pixels(path: str, dataset: Any) -> None:
     rows = min(dataset.height, max(rows, rows * (2**20 // max(1, rows * columns * item))))
     if rows * columns * item > _PROBE_BYTES:
         return
+    if dataset.driver in _SEQUENTIAL and dataset.width * dataset.height * item > _PROBE_BYTES:
+        return  # a late row costs all rows before it; those are checked as they are read
     down, across = -(-dataset.height // rows), -(-dataset.width // columns)
     total = down * across
     if total * rows * columns * item > _PROBE_BYTES:

@@ -14,8 +14,12 @@ from digseg.io.files import is_remote, remove, replacing
 from digseg.io.gdal import environment, failures
 from digseg.io.geotiff import info_gdal, labels_of_raster, read_gdal
 from digseg.io.registry import Probe
+from digseg.io.tiff_guard import BEST_RATIO
 from digseg.raster import Mask, Raster, Volume
+from digseg.settings import format_size
 
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by PNG's colour type
+_CLAIM = 256 * 2**20
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
 
@@ -85,7 +89,7 @@ def _check_png(path: str) -> None:
     Raises
     ------
     CorruptInputError
-        The file ends before its end chunk.
+        The file ends before its end chunk, or claims more than deflate can hold.
     """
     if is_remote(path):
         return
@@ -97,6 +101,14 @@ def _check_png(path: str) -> None:
         while at + 12 <= size:
             stream.seek(at)
             length, kind = struct.unpack(">I4s", stream.read(8))
+            if kind == b"IHDR" and length == 13:
+                width, height, depth, color = struct.unpack(">IIBB", stream.read(10))
+                claimed = width * height * depth * _SAMPLES.get(color, 1) // 8
+                if claimed > _CLAIM and claimed > size * BEST_RATIO:
+                    raise CorruptInputError(
+                        f"{path} claims {width} x {height} pixels in a file of "
+                        f"{format_size(size)}: its header is damaged."
+                    )
             at += 12 + length
             if kind == b"IEND" and at <= size:
                 return

@@ -26,6 +26,7 @@ BEST_RATIO = 2000
 _UNCOMPRESSED = 1
 _DIRECTORIES = 64
 _SIZES = {1: 1, 3: 2, 4: 4, 13: 4, 16: 8, 18: 8}  # bytes of the integer types that matter here
+_OTHER_SIZES = {2: 1, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 17: 8}
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _ROWS = 256, 257, 258, 259, 277, 278
 _PLANAR, _TILE_WIDTH, _TILE_HEIGHT = 284, 322, 323
@@ -114,26 +115,35 @@ def _directory(
                 f"{path} is cut short: its directory lies outside the file; copy it again."
             )
         return None, 0
-    after = stream.read(struct.calcsize(layout.offset))
-    following = _number(after, layout) if len(after) == struct.calcsize(layout.offset) else 0
+    after = stream.read(struct.calcsize(layout.order + layout.offset))
+    following = (
+        _number(after, layout) if len(after) == struct.calcsize(layout.order + layout.offset) else 0
+    )
     tags: dict[int, Values] = {}
     for index in range(count):
         entry = entries[index * layout.entry_bytes : (index + 1) * layout.entry_bytes]
         tag, kind = struct.unpack(layout.order + "HH", entry[:4])
+        if first and _outside(entry[4:], kind, size, layout):
+            raise CorruptInputError(
+                f"{path} is cut short: its tag {tag} lies outside the file; copy it again."
+            )
         if tag in _WANTED and kind in _SIZES:
             values = _values(stream, entry[4:], kind, size, layout)
             if values is None:
-                if first:
-                    raise CorruptInputError(
-                        f"{path} is cut short: its tag {tag} lies outside the file; copy it again."
-                    )
                 return None, 0
             tags[tag] = values
     return tags, following
 
 
+def _outside(rest: bytes, kind: int, size: int, layout: _Layout) -> bool:
+    """Whether the values of a tag, of whatever type, reach past the end of the file."""
+    width = struct.calcsize(layout.order + layout.offset)
+    needed = _number(rest[:width], layout) * (_SIZES | _OTHER_SIZES).get(kind, 0)
+    return needed > width and _number(rest[width:], layout) + needed > size
+
+
 def _values(stream: BinaryIO, rest: bytes, kind: int, size: int, layout: _Layout) -> Values | None:
-    width = struct.calcsize(layout.offset)
+    width = struct.calcsize(layout.order + layout.offset)
     count = _number(rest[:width], layout)
     needed = count * _SIZES[kind]
     if needed <= width:
