@@ -111,6 +111,22 @@ class LoadedModel:
         mean, spread = self._decode(self.encode(tiles), prompts)
         return np.stack([mean, cast(Float32Array, spread)])
 
+    def continue_from(
+        self,
+        tiles: Float32Array,
+        prompts: Sequence[Prompt],
+        previous: Float32Array,
+        strength: float,
+    ) -> Float32Array:
+        """Soft maps started from other maps, see `digseg.types.PropagatingModel`."""
+        from digseg.model.propagate import continued
+
+        with torch.inference_mode():
+            text = self._text(prompts)
+        pixels = np.ascontiguousarray(tiles, dtype=np.float32)
+        start = np.ascontiguousarray(previous, dtype=np.float32)
+        return continued(self.pipeline, pixels, text, start, strength, self.seed)
+
     def _decode(
         self, encoded: Encoded, prompts: Sequence[Prompt]
     ) -> tuple[Float32Array, Float32Array | None]:
@@ -176,8 +192,9 @@ def load(
     if threads:
         torch.set_num_threads(threads)
     with quiet():
-        pipeline = DiGSegPipeline.from_pretrained(info.folder, torch_dtype=torch.float32)
-    pipeline.to(find_device(device))
+        pipeline = DiGSegPipeline.from_pretrained(info.folder)
+    # Stored in half precision; every half float is a float exactly.
+    pipeline.to(find_device(device), torch.float32)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.requires_grad_(False).eval()
