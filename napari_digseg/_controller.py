@@ -91,6 +91,8 @@ class Controller:
         self.run: Run | None = None
         self.statistics: list[dict[str, Any]] = []
         self.saved: list[str] = []
+        self.models_brought = 0
+        self.model_message = ""
         self.places: list[tuple[int, float, float, float]] = []
         self.listeners: list[Callable[[], None]] = []
         self._numbers = itertools.count(1)
@@ -306,7 +308,7 @@ class Controller:
             return
         visible = list(visible_bounds(run.image_layer, run.target))
         if run.target.ndim == 3 and self.viewer.dims.ndisplay == 2:
-            index = int(round(self._point(run.image_layer)[run.target.lead]))
+            index = round(self._point(run.image_layer)[run.target.lead])
             visible[0] = (index, index + 1)
         message = run.view(tuple(visible)).message()
         self._view_sent = now
@@ -382,6 +384,25 @@ class Controller:
         threading.Thread(target=__import__, args=("zarr",), daemon=True).start()
         self.engine.send({"do": "load", "settings": self.state.settings.to_dict()})
 
+    # -- models ----------------------------------------------------------------------------------
+
+    def use_model(self, name: str) -> None:
+        """Segment with this model from now on."""
+        self.state = replace(self.state, settings=self.state.settings.with_(model=name))
+        self.model_message = f"{name} is used from now on."
+        self.engine.send({"do": "load", "settings": self.state.settings.to_dict()})
+        self.tell()
+
+    def bring_model(self, *, folder: str | None = None, hub_id: str | None = None) -> None:
+        """Copy a model from a folder, or download it, to the local models."""
+        self.model_message = f"Bringing in {folder or hub_id}."
+        self.engine.send({"do": "bring", "id": 0, "folder": folder, "hub_id": hub_id})
+        self.tell()
+
+    def _hear_brought(self, message: Message) -> None:
+        self.models_brought += 1
+        self.model_message = f"{message['name']} is here now."
+
     # -- listening -------------------------------------------------------------------------------
 
     def poll(self) -> None:
@@ -394,6 +415,7 @@ class Controller:
             "preview": self._show_preview,
             "saved": self._hear_saved,
             "statistics": self._hear_statistics,
+            "brought": self._hear_brought,
         }
         messages = self.engine.poll()
         for message in messages:
@@ -468,6 +490,8 @@ class Controller:
     def _hear_error(self, message: Message) -> None:
         if message["kind"] == "Cancelled":
             self._stopped("Stopped. What is done is kept: Resume goes on from there.")
+        elif message["of"] == "bring":
+            self.model_message = message["message"]
         elif message["of"] == "preview":
             self._say(self.status.phase, message["message"], problem=True)
         else:

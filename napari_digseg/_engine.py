@@ -68,6 +68,7 @@ class Engine:
             "preview": self._preview,
             "save": self._save,
             "statistics": self._statistics,
+            "bring": self._bring,
             "train": self._train,
         }
         while True:
@@ -239,6 +240,13 @@ class Engine:
             suppress=command["suppress"],
             overwrite=True,
         )
+
+    def _bring(self, command: Message) -> None:
+        from digseg.model.collect import fetch_model, import_model
+
+        folder = command["folder"]
+        info = import_model(folder) if folder else fetch_model(command["hub_id"])
+        self._say({"say": "brought", "name": info.name})
 
     def _train(self, command: Message) -> None:
         from napari_digseg._fine_tune import fine_tune

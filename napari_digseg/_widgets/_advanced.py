@@ -1,0 +1,127 @@
+"""Everything that is folded away: model, device, tiles, planes, window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLineEdit, QSpinBox, QWidget
+
+from digseg.errors import UsageError
+from digseg.settings import CT_WINDOWS, SegmentSettings, parse_window
+
+
+class Advanced(QWidget):
+    """A form over `SegmentSettings`.
+
+    Parameters
+    ----------
+    changed
+        Called with new settings.
+    complain
+        Called with a sentence when a value makes no sense, with nothing when all do.
+    models
+        Names of the models to offer.
+    """
+
+    def __init__(
+        self,
+        settings: SegmentSettings,
+        changed: Callable[[SegmentSettings], None],
+        complain: Callable[[str], None],
+        models: list[str],
+    ) -> None:
+        super().__init__()
+        self._settings, self._changed, self._complain = settings, changed, complain
+        form = QFormLayout(self)
+        form.setContentsMargins(0, 0, 0, 0)
+        self.model = _combo(models, settings.model, "A shipped model, or the folder of one.")
+        self.model.setEditable(True)
+        self.device = _combo(
+            ["auto", "cpu", "cuda", "mps"], settings.device, "auto takes a GPU where there is one."
+        )
+        self.tile = _spin(64, 2048, 64, settings.tile, "Side of a tile in pixels.")
+        self.overlap = _spin(0, 512, 16, settings.overlap, "Overlap of neighbouring tiles.")
+        self.steps = _spin(1, 50, 1, settings.steps, "Denoising steps; 1 is the trained way.")
+        self.ensemble = _spin(1, 32, 1, settings.ensemble, "Runs from different noise, averaged.")
+        self.seed = _spin(0, 2**31 - 1, 1, settings.seed, "Seed of the noise.")
+        self.bands = QLineEdit(",".join(map(str, settings.bands)))
+        self.bands.setPlaceholderText("as in the file")
+        self.bands.setToolTip("Bands shown to the model as red, green, blue, from 1: 4,3,2.")
+        self.ct_window = _combo(["auto", *CT_WINDOWS], "auto", "CT window, or two numbers in HU.")
+        self.ct_window.setEditable(True)
+        self.planes = _combo(
+            ["z", "y", "x", "zyx"], settings.planes, "Slice axis of a volume; zyx fuses all three."
+        )
+        self.largest = QCheckBox("largest part only")
+        self.largest.setToolTip("Volumes: keep the largest connected part of each label.")
+        self.fill_holes = QCheckBox("fill holes")
+        for label, widget in (
+            ("Model", self.model),
+            ("Device", self.device),
+            ("Tile", self.tile),
+            ("Overlap", self.overlap),
+            ("Steps", self.steps),
+            ("Ensemble", self.ensemble),
+            ("Seed", self.seed),
+            ("Bands", self.bands),
+            ("CT window", self.ct_window),
+            ("Planes", self.planes),
+            ("Clean-up", self.largest),
+            ("", self.fill_holes),
+        ):
+            form.addRow(label, widget)
+        for combo in (self.model, self.device, self.ct_window, self.planes):
+            combo.currentTextChanged.connect(self._take)
+        for spin in (self.tile, self.overlap, self.steps, self.ensemble, self.seed):
+            spin.valueChanged.connect(self._take)
+        self.bands.editingFinished.connect(self._take)
+        self.largest.toggled.connect(self._take)
+        self.fill_holes.toggled.connect(self._take)
+
+    def _take(self, *_: Any) -> None:
+        window = self.ct_window.currentText().strip()
+        try:
+            bands = tuple(int(part) for part in self.bands.text().split(",") if part.strip())
+            settings = self._settings.with_(
+                model=self.model.currentText().strip(),
+                device=self.device.currentText(),
+                tile=self.tile.value(),
+                overlap=self.overlap.value(),
+                steps=self.steps.value(),
+                ensemble=self.ensemble.value(),
+                seed=self.seed.value(),
+                bands=bands,
+                window=None if window in ("", "auto") else parse_window(window),
+                planes=self.planes.currentText(),
+                largest=self.largest.isChecked(),
+                fill_holes=self.fill_holes.isChecked(),
+            )
+        except UsageError as error:
+            self._complain(str(error))
+            return
+        except ValueError:
+            self._complain("Bands are whole numbers with commas: 4,3,2.")
+            return
+        self._complain("")
+        self._settings = settings
+        self._changed(settings)
+
+
+def _combo(items: list[str], current: str, tip: str) -> QComboBox:
+    combo = QComboBox()
+    combo.addItems(items)
+    if current not in items:
+        combo.addItem(current)
+    combo.setCurrentText(current)
+    combo.setToolTip(tip)
+    return combo
+
+
+def _spin(low: int, high: int, step: int, value: int, tip: str) -> QSpinBox:
+    spin = QSpinBox()
+    spin.setRange(low, high)
+    spin.setSingleStep(step)
+    spin.setValue(value)
+    spin.setToolTip(tip)
+    return spin

@@ -1,0 +1,46 @@
+"""One controller for each viewer, shared by its widgets; it goes when the last of them goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QWidget
+
+from napari_digseg._controller import Controller
+from napari_digseg._preferences import preferences
+
+_POLL_MS = 40
+_SESSIONS: dict[int, tuple[Controller, list[int]]] = {}
+
+
+def controller_for(viewer: Any) -> Controller:
+    """The controller of a viewer, made when first asked for."""
+    if id(viewer) not in _SESSIONS:
+        _SESSIONS[id(viewer)] = (Controller(viewer, preferences=preferences()), [])
+    return _SESSIONS[id(viewer)][0]
+
+
+def join(widget: QWidget, viewer: Any, listener: Callable[[], None]) -> Controller:
+    """Tie a widget to its viewer's controller for as long as the widget lives."""
+    key, token = id(viewer), id(widget)
+    controller = controller_for(viewer)
+    _SESSIONS[key][1].append(token)
+    controller.listeners.append(listener)
+    timer = QTimer(widget)
+    timer.setInterval(_POLL_MS)
+    timer.timeout.connect(controller.poll)
+    timer.start()
+
+    def leave() -> None:
+        if listener in controller.listeners:
+            controller.listeners.remove(listener)
+        tokens = _SESSIONS.get(key, (controller, []))[1]
+        if token in tokens:
+            tokens.remove(token)
+        if not tokens and _SESSIONS.pop(key, None) is not None:
+            controller.close()
+
+    widget.destroyed.connect(leave)
+    return controller

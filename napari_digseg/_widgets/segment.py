@@ -1,0 +1,292 @@
+"""Segment by text: the form, the run, the legend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QGuiApplication, QKeySequence, QShortcut
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QProgressBar,
+    QScrollArea,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from digseg.settings import SegmentSettings
+from napari_digseg._models import model_names
+from napari_digseg._state import REGIONS, State
+from napari_digseg._widgets._advanced import Advanced
+from napari_digseg._widgets._prompts import PromptList
+from napari_digseg._widgets._session import join
+from napari_digseg._widgets._style import SHEET, button, flat, heading, line
+
+if TYPE_CHECKING:
+    import napari
+
+_PREVIEW_MS = 350  # of quiet before a preview is asked for
+
+SAVE_FILTER = (
+    "GeoTIFF (*.tif);;NIfTI (*.nii.gz);;OME-Zarr (*.ome.zarr);;PNG (*.png);;MetaImage (*.mha);;"
+    "NRRD (*.nrrd);;DICOM segmentation (*.dcm);;Polygons (*.gpkg *.geojson *.parquet);;"
+    "Table (*.csv)"
+)
+
+
+class SegmentWidget(QWidget):
+    """The dock widget behind Layers > Segment > Segment by text."""
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.setStyleSheet(SHEET)
+        self.setMinimumWidth(330)
+        self.controller = join(self, napari_viewer, self.refresh)
+        self._shown: Any = None
+        self._build()
+        self._connect()
+        self.refresh()
+        self.controller.warm()
+
+    # -- building --------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        self.layer = QComboBox()
+        self.layer.setToolTip("The image to segment.")
+        self.prompts = PromptList(
+            lambda: self.controller.state, self._set_prompts, self.controller.change
+        )
+        self.region = QComboBox()
+        self.region.addItems(REGIONS)
+        self.region.setToolTip(
+            "Segment the whole layer, what is on screen, the rectangle around a drawn shape, "
+            "the slice on screen, or a slab of slices."
+        )
+        self.first, self.last = QSpinBox(), QSpinBox()
+        for spin in (self.first, self.last):
+            spin.setRange(0, 100_000)
+            spin.setToolTip("First and last slice of the slab, from 0.")
+        self.advanced = Advanced(
+            self.controller.state.settings, self._set_settings, self._complain, model_names()
+        )
+        folded = QCollapsible("Model and settings")
+        folded.addWidget(self.advanced)
+        folded.collapse(animate=False)
+        self.folded = folded
+        inner = QWidget()
+        form = QVBoxLayout(inner)
+        form.setContentsMargins(2, 2, 6, 2)
+        form.addWidget(heading("Image"))
+        form.addWidget(self.layer)
+        form.addWidget(heading("What to find"))
+        form.addWidget(self.prompts)
+        where = QHBoxLayout()
+        where.addWidget(heading("Where"))
+        where.addWidget(self.region, 1)
+        where.addWidget(self.first)
+        where.addWidget(self.last)
+        form.addLayout(where)
+        form.addWidget(folded)
+        form.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(inner)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(8, 4, 8, 8)
+        layout.addWidget(scroll, 1)
+        layout.addWidget(line())
+        layout.addLayout(self._build_actions())
+
+    def _build_actions(self) -> QVBoxLayout:
+        act = self.controller
+        self.run = button("Segment", act.start, "Segment (Ctrl+Alt+R).", "primary")
+        self.cancel = button("Stop", act.cancel, "Stop within a second (Ctrl+Alt+X).", "danger")
+        self.resume = button("Resume", act.resume, "Go on where the run stopped.")
+        self.preview = button("Preview", act.preview, "Segment the screen coarsely (Ctrl+Alt+V).")
+        self.undo = button("Undo", act.undo, "Take back the last threshold (Ctrl+Alt+Z).")
+        self.save = button("Save as…", self._save, "Save as GeoTIFF, NIfTI, polygons, table …")
+        self.coverage = QCheckBox("Coverage")
+        self.coverage.setToolTip("Show which parts are done, failed or without data.")
+        self.live_preview = QCheckBox("Preview while typing")
+        self.live_preview.setChecked(act.preferences.preview)
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.progress = QProgressBar()
+        self.progress.setTextVisible(False)
+        self.command = QLineEdit()
+        self.command.setReadOnly(True)
+        self.command.setToolTip("Does the same run from a terminal, to the same bytes.")
+        self.copy = flat("⧉", self._copy, "Copy the command line.")
+        layout = QVBoxLayout()
+        first, second, third = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
+        first.addWidget(self.run, 2)
+        first.addWidget(self.cancel, 1)
+        first.addWidget(self.resume, 1)
+        for widget in (self.preview, self.undo, self.save):
+            second.addWidget(widget)
+        third.addWidget(self.coverage)
+        third.addWidget(self.live_preview)
+        third.addStretch(1)
+        told = QHBoxLayout()
+        told.addWidget(self.command, 1)
+        told.addWidget(self.copy)
+        for row in (first, second, third):
+            layout.addLayout(row)
+        layout.addWidget(self.progress)
+        layout.addWidget(self.status)
+        layout.addLayout(told)
+        return layout
+
+    def _connect(self) -> None:
+        self.layer.currentTextChanged.connect(self._set_layer)
+        self.region.currentTextChanged.connect(self._set_region)
+        self.first.valueChanged.connect(self._set_region)
+        self.last.valueChanged.connect(self._set_region)
+        self.coverage.toggled.connect(self._show_coverage)
+        events = self.viewer.layers.events
+        for event in (events.inserted, events.removed, events.reordered):
+            event.connect(self._list_layers)
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.setInterval(_PREVIEW_MS)
+        self._later.timeout.connect(self.controller.preview)
+        self.viewer.camera.events.connect(self._on_view)
+        self.viewer.dims.events.current_step.connect(self._on_view)
+        for keys, act in (
+            ("Ctrl+Alt+R", self.controller.start),
+            ("Ctrl+Alt+X", self.controller.cancel),
+            ("Ctrl+Alt+V", self.controller.preview),
+            ("Ctrl+Alt+Z", self.controller.undo),
+            ("Ctrl+Alt+U", self.controller.next_uncertain),
+        ):
+            QShortcut(QKeySequence(keys), self, activated=act)
+        self.destroyed.connect(_Disconnect(self.viewer, self._list_layers, self._on_view))
+        self._list_layers()
+
+    # -- what was clicked ------------------------------------------------------------------------
+
+    def _set_prompts(self, state: State) -> None:
+        self.controller.set(state)
+        self._ask_preview()
+
+    def _set_settings(self, settings: SegmentSettings) -> None:
+        from dataclasses import replace
+
+        before = self.controller.state.settings
+        self.controller.set(replace(self.controller.state, settings=settings))
+        if (before.model, before.device) != (settings.model, settings.device):
+            self._ask_preview()
+
+    def _complain(self, text: str) -> None:
+        self.prompts.complain(text)
+
+    def _set_layer(self, name: str) -> None:
+        from dataclasses import replace
+
+        self.controller.set(replace(self.controller.state, layer=name))
+        self._ask_preview()
+
+    def _set_region(self, *_: Any) -> None:
+        from dataclasses import replace
+
+        region: Any = self.region.currentText()
+        slab = (self.first.value(), self.last.value())
+        self.controller.set(replace(self.controller.state, region=region, slab=slab))
+
+    def _on_view(self, *_: Any) -> None:
+        if self.controller.run is None:
+            self._ask_preview()
+
+    def _ask_preview(self) -> None:
+        wanted = self.live_preview.isChecked() and not self.controller.running
+        if wanted and self.controller.run is None and not self.controller.state.problem:
+            self._later.start()
+
+    def _show_coverage(self, visible: bool) -> None:
+        if self.controller.run is not None:
+            self.controller.run.show_coverage(self.viewer, visible)
+
+    def _save(self) -> None:
+        run = self.controller.run
+        name = run.suggested_name if run is not None else "labels.tif"
+        chosen, _ = QFileDialog.getSaveFileName(self, "Save labels", name, SAVE_FILTER)
+        if chosen:
+            self.controller.save(Path(chosen))
+
+    def _copy(self, *_: Any) -> None:
+        QGuiApplication.clipboard().setText(self.command.text())
+
+    def _list_layers(self, *_: Any) -> None:
+        names = self.controller.image_layers()
+        kept = self.controller.state.layer
+        self.layer.blockSignals(True)
+        self.layer.clear()
+        self.layer.addItems(names)
+        if kept in names:
+            self.layer.setCurrentText(kept)
+        self.layer.blockSignals(False)
+        if self.layer.currentText() != kept:
+            self._set_layer(self.layer.currentText())
+
+    # -- what is shown ---------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Show the controller's state."""
+        control = self.controller
+        state, status, run = control.state, control.status, control.run
+        self.prompts.show_state(state, run.histograms if run is not None else {})
+        self.first.setVisible(state.region == "slab")
+        self.last.setVisible(state.region == "slab")
+        busy = control.running
+        self.run.setEnabled(not busy and not state.problem)
+        self.run.setText("Segment what is new" if control.can_extend else "Segment")
+        self.cancel.setVisible(busy)
+        self.cancel.setEnabled(status.phase == "running")
+        failed = run is not None and bool(run.failed) and not busy
+        self.resume.setVisible(status.phase == "stopped" or failed)
+        self.resume.setText("Retry failed" if failed and status.phase != "stopped" else "Resume")
+        self.preview.setEnabled(not busy and not state.problem)
+        self.undo.setEnabled(control.can_undo)
+        there = run is not None and run.live is not None
+        self.save.setEnabled(there and status.phase in ("finished", "stopped"))
+        self.coverage.setEnabled(there)
+        if self.coverage.isChecked() and run is not None and run.coverage is None:
+            run.show_coverage(self.viewer, True)
+        self.progress.setVisible(busy)
+        self.progress.setRange(0, status.total if busy else 1)
+        self.progress.setValue(status.done)
+        message = status.message or state.problem
+        if message != self.status.text():
+            self.status.setText(message)
+        self.status.setStyleSheet("color: #e0564f" if status.problem else "")
+        command = control.command_line
+        self.command.setVisible(bool(command))
+        self.copy.setVisible(bool(command))
+        if command != self.command.text():
+            self.command.setText(command)
+            self.command.setCursorPosition(0)
+
+
+class _Disconnect:
+    """Takes a widget's ears off the viewer when the widget goes."""
+
+    def __init__(self, viewer: Any, on_layers: Any, on_view: Any) -> None:
+        self._viewer, self._on_layers, self._on_view = viewer, on_layers, on_view
+
+    def __call__(self, *_: Any) -> None:
+        events = self._viewer.layers.events
+        for event in (events.inserted, events.removed, events.reordered):
+            event.disconnect(self._on_layers)
+        self._viewer.camera.events.disconnect(self._on_view)
+        self._viewer.dims.events.current_step.disconnect(self._on_view)

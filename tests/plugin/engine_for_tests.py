@@ -1,0 +1,57 @@
+"""The engine with a model whose answer is the picture itself; everything else is the real one."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from napari_digseg._engine import main
+from tests.models import Brightness
+
+from digseg.prompts import Prompt
+from digseg.settings import SegmentSettings
+from digseg.types import Encoded, Float32Array, SegmentationModel
+
+
+@dataclass(frozen=True)
+class Moody:
+    """Knows the prompts of `Brightness`; other names misbehave and answer as their synonym."""
+
+    answer: Brightness = field(default_factory=Brightness)
+
+    @property
+    def identity(self) -> str:
+        return self.answer.identity
+
+    @property
+    def multiple(self) -> int:
+        return self.answer.multiple
+
+    def __call__(self, tiles: Float32Array, prompts: Sequence[Prompt]) -> Float32Array:
+        return self.decode(self.encode(tiles), prompts)
+
+    def encode(self, tiles: Float32Array) -> Encoded:
+        return {"tiles": tiles}
+
+    def decode(self, encoded: Encoded, prompts: Sequence[Prompt]) -> Float32Array:
+        known = []
+        for prompt in prompts:
+            if prompt.name == "crash":
+                os._exit(9)  # as the system does when memory runs out
+            if prompt.name == "slow":
+                time.sleep(0.3 * len(encoded["tiles"]))
+            if prompt.name == "hang":
+                time.sleep(60)
+            known.append(Prompt(prompt.synonyms[0]) if prompt.synonyms else prompt)
+        return self.answer(np.asarray(encoded["tiles"]), known)
+
+
+def load(settings: SegmentSettings) -> SegmentationModel:
+    return Moody()
+
+
+if __name__ == "__main__":
+    main(load)
