@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.evaluate.labelled_sets import Reader, write_set
+from tests.train import layout_folders as folders
 
 from digseg.errors import DatasetError, InputNotFoundError, UsageError
-from digseg.evaluate import EvaluateSettings, evaluate, open_sets
+from digseg.evaluate import EvaluateSettings, evaluate, open_public, open_sets
 from digseg.evaluate.core import Evaluation
 
 WATER = (1, "water", ("lake", "river"))
@@ -285,3 +286,21 @@ def test_choices_out_of_range(choices: dict) -> None:
 def test_several_results_keep_their_names() -> None:
     empty = Evaluation(EvaluateSettings(), "m")
     assert empty.to_dict()["n"] == 0
+
+
+@pytest.mark.parametrize("layout", ["voc", "loveda", "cityscapes", "kvasir", "msd"])
+def test_public_layouts_are_judged_as_they_lie(layout: str, tmp_path: Path) -> None:
+    values = {"msd": [1, 2], "kvasir": [0, 255], "loveda": [1, 2], "cityscapes": [7, 33]}
+    folder = folders.WRITERS[layout](tmp_path, values.get(layout, [0, 1, 255]))
+    everywhere = Reader({}, otherwise=1.0)
+    found = evaluate([open_public(folder)], everywhere, EvaluateSettings(synonyms=0)).to_dict()
+    assert found["n"] > 0
+    # Everything is given to the first class, or marked: its IoU is its share of the labelled.
+    name, share = {
+        "voc": ("aeroplane", 5 / 11),
+        "loveda": ("building", 0.5),
+        "cityscapes": ("road", 0.5),
+        "kvasir": ("polyp", 0.5),
+        "msd": ("anterior hippocampus", 1 / (8 * 10 * 6)),
+    }[layout]
+    assert found["iou"][name] == pytest.approx(share, abs=0.02 if layout == "kvasir" else 1e-9)

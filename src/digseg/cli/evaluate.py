@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digseg.settings import SegmentSettings
@@ -100,9 +101,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _sets(args: argparse.Namespace) -> Any:
     from digseg.errors import UsageError
-    from digseg.evaluate import open_sets
+    from digseg.evaluate import open_public, open_sets
+    from digseg.train.layouts import detect
+    from digseg.train.layouts.prepare import is_pack
 
-    sets = open_sets(args.data)
+    folder = Path(args.data)
+    public = folder.is_dir() and not is_pack(folder) and detect(folder) is not None
+    if public or args.layout is not None:
+        return [open_public(folder, args.layout)]
+    sets = open_sets(folder)
     if args.use is not None:
         kept = [item for item in sets if item.use == args.use]
         if not kept:

@@ -2,6 +2,7 @@
 
 from digseg.evaluate.core import EvaluateSettings, Evaluation, evaluate, evaluate_set
 from digseg.evaluate.dataset import LabelledSet, open_sets
+from digseg.evaluate.public import open_public
 from digseg.evaluate.report import write_report
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "LabelledSet",
     "evaluate",
     "evaluate_set",
+    "open_public",
     "open_sets",
     "write_report",
 ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from digseg.errors import DatasetError, InputNotFoundError
 from digseg.prompts import normalise
+from digseg.types import AnyArray
 
 #: A set whose training masks hold less background than this has no background to choose.
 ALMOST_NONE = 0.005
@@ -49,6 +50,11 @@ class LabelledSet:
         CT display window in HU, where the set names one.
     bands
         Band names, where the set names them.
+    files
+        Name, image and mask by split, for data that lie in another layout.
+    labels
+        Reads class ids ``[plane, y, x]`` from name, image and mask, where the mask files hold
+        something else; `None` reads the mask file as it is.
     """
 
     folder: Path
@@ -68,6 +74,8 @@ class LabelledSet:
     use: str = ""
     licence: str = ""
     source: str = ""
+    files: Mapping[str, tuple[tuple[str, Path, Path], ...]] = field(default_factory=dict)
+    labels: Callable[[str, Path, Path], AnyArray] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -104,8 +112,9 @@ class LabelledSet:
             One of the two is missing; the message names it.
         """
         found = []
+        elsewhere = {name: (image, mask) for name, image, mask in self.files.get(split, ())}
         for name in self.split(split):
-            image, mask = self.image(name), self.mask(name)
+            image, mask = elsewhere.get(name) or (self.image(name), self.mask(name))
             for path, role in ((image, "image"), (mask, "mask")):
                 if not path.exists():
                     raise DatasetError(

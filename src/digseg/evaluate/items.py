@@ -78,19 +78,17 @@ def spread(count: int, limit: int | None) -> list[int]:
 
 def read_item(labelled: LabelledSet, name: str, image: Path, mask: Path) -> Item:
     """One image and its mask."""
-    picture, labels = io.read(image), io.read(mask)
-    if isinstance(picture, Volume) != isinstance(labels, Volume):
-        raise DatasetError(f"{image.name} and {mask.name} are not of one kind (picture, volume).")
-    if isinstance(labels, Raster) and labels.bands != 1:
-        raise DatasetError(f"The mask {mask.name} has {labels.bands} bands in place of one.")
-    if picture.shape != labels.shape:
-        sizes = ["x".join(map(str, item.shape)) for item in (picture, labels)]
-        raise DatasetError(f"The mask {mask.name} is {sizes[1]} but its image is {sizes[0]}.")
+    picture = io.read(image)
+    ids = _file_ids(labelled, name, image, mask, isinstance(picture, Volume))
+    shape = picture.shape if isinstance(picture, Volume) else (1, *picture.shape)
+    if ids.shape != shape:
+        flat = slice(None) if isinstance(picture, Volume) else slice(1, None)
+        sizes = ["x".join(map(str, sides[flat])) for sides in (ids.shape, shape)]
+        raise DatasetError(f"The mask {mask.name} is {sizes[0]} but its image is {sizes[1]}.")
     settings = _settings(labelled, picture)
     source = source_of(picture, settings)
     count, rows, columns = source.shape
     planes = np.stack([source.read(plane, (0, rows, 0, columns))[0] for plane in range(count)])
-    ids = np.asarray(labels.data[:, :, :])
     factors = (1.0, 1.0)
     if isinstance(picture, Volume):
         ids = np.ascontiguousarray(plane_turn(picture.grid, settings).apply(ids))
@@ -100,6 +98,20 @@ def read_item(labelled: LabelledSet, name: str, image: Path, mask: Path) -> Item
     hidden = labelled.unlabelled.get(name, frozenset())
     known = tuple(i for i, item in enumerate(labelled.classes) if item.id not in hidden)
     return Item(name, planes, truth, ids != labelled.ignore, known, factors)
+
+
+def _file_ids(
+    labelled: LabelledSet, name: str, image: Path, mask: Path, is_volume: bool
+) -> AnyArray:
+    """Class ids ``[plane, y, x]`` in the file's order."""
+    if labelled.labels is not None and not is_volume:
+        return labelled.labels(name, image, mask)
+    labels = io.read(mask)
+    if isinstance(labels, Volume) != is_volume:
+        raise DatasetError(f"{image.name} and {mask.name} are not of one kind (picture, volume).")
+    if isinstance(labels, Raster) and labels.bands != 1:
+        raise DatasetError(f"The mask {mask.name} has {labels.bands} bands in place of one.")
+    return np.asarray(labels.data[:, :, :])
 
 
 def _index_table(labelled: LabelledSet) -> NDArray[np.int32]:
@@ -150,14 +162,14 @@ def is_exhaustive(labelled: LabelledSet, sample: int = 48) -> bool:
     Read from at most ``sample`` evenly spread masks of the ``train`` split, never from those that
     are judged; a set without a ``train`` split is taken to have background.
     """
-    names = labelled.splits.get("train", ())
+    if not labelled.splits.get("train"):
+        return False
+    names, pairs = labelled.split("train"), labelled.pairs("train")
     background = pixels = 0
     for index in spread(len(names), sample):
-        path = labelled.mask(names[index])
-        if not path.exists():
-            raise DatasetError(f"{labelled.folder.name}: the mask {path.name} is missing.")
-        mask = io.read(path)
-        ids = np.asarray(mask.data[:, :, :])
+        image, mask = pairs[index]
+        is_volume = isinstance(io.read(image), Volume)
+        ids = _file_ids(labelled, names[index], image, mask, is_volume)
         background += int(np.count_nonzero(ids == 0))
         pixels += int(np.count_nonzero(ids != labelled.ignore))
     return pixels > 0 and background / pixels < ALMOST_NONE
