@@ -131,8 +131,24 @@ class Plan:
     def batches(self, block: Block) -> list[Batch]:
         """Batches with at least one tile of a block, in a fixed order."""
         needed = set(self.touching(block))
-        owners = sorted({self._owner(tile) for tile in needed})
-        return [b for owner in owners for b in _owned(self, owner) if needed.intersection(b)]
+        return [
+            batch
+            for owner in self.owners(block)
+            for batch in _owned(self, owner)
+            if needed.intersection(batch)
+        ]
+
+    def owners(self, block: Block) -> list[Block]:
+        """Blocks that own the tiles of a block, itself included."""
+        return sorted({self._owner(tile) for tile in self.touching(block)})
+
+    def owned_batches(self, owner: Block) -> tuple[Batch, ...]:
+        """Batches of the tiles that a block owns."""
+        return _owned(self, owner)
+
+    def shared(self, batch: Batch) -> bool:
+        """Whether more than one block needs a batch."""
+        return len({block for tile in batch for block in self.blocks_of(tile)}) > 1
 
     def owned(self, block: Block) -> list[Tile]:
         """Tiles that a block owns; each tile has one owner."""
@@ -206,3 +222,15 @@ def touches(plan: Plan, tile: Tile, block: Block) -> bool:
     if tile.plane not in plan.planes(block):
         return False
     return intersection(plan.lattice.owned(tile), plan.window(block)) is not None
+
+
+def ordered(plan: Plan, pending: Sequence[Block], order: Order | None) -> Iterator[Block]:
+    """Pending blocks as they are, or as ``order`` chooses one after the other."""
+    if order is None:
+        yield from pending
+        return
+    left = {block: plan.info(block) for block in pending}
+    while left:
+        chosen = order(list(left.values())).block
+        del left[chosen]
+        yield chosen

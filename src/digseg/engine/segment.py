@@ -10,22 +10,24 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from digseg.engine.channel import Channel, Closed
+from digseg.engine.distributed import DistributedRun
 from digseg.engine.durable import DurableStore
 from digseg.engine.estimate import check_disk, disk_bytes, fitted_plan
 from digseg.engine.infer import Answer, Inference, Meter
 from digseg.engine.lending import Lending
-from digseg.engine.plan import Batch, Block, Order, Plan
+from digseg.engine.plan import Batch, Block, Order, Plan, ordered
 from digseg.engine.reading import ReadTile, read_batch
 from digseg.engine.state import RunState, identity_of
 from digseg.engine.store import ProbabilityStore
-from digseg.engine.writing import BlockWriter, Written
+from digseg.engine.worker import Kit
+from digseg.engine.writing import BlockWriter, Written, forget
 from digseg.errors import DoesNotFitError, OutputExistsError
 from digseg.events import (
     BlockWritten,
@@ -127,19 +129,26 @@ def segment(
         recipe=recipe, resume=resume, overwrite=overwrite, plan=plan, backend=backend,
     )  # fmt: skip
     try:
-        inference = Inference(model, prompts.prompts)
         limits = _budget(store, model, prompts, settings)
-        run = _Run(source, inference, store, state, callback, cancel, order, limits)
-        if settings.memory is not None:
+        pending = state.pending()
+        _announce(store, pending, limits, callback)
+        run: _Run | DistributedRun
+        if settings.scheduler is not None or settings.workers > 1:
+            kit = Kit(source, model, prompts, Path(store_path).absolute())
+            run = DistributedRun(kit, store, state, settings, callback, cancel, order)
+        else:
+            inference = Inference(model, prompts.prompts)
+            run = _Run(source, inference, store, state, callback, cancel, order, limits)
             run.allowed = settings.memory
-        run.go(state.pending())
+        if pending:
+            run.go(pending)
     finally:
         state.journal.close()
     seconds = time.perf_counter() - begun
     failed = tuple(sorted(state.failed))
-    meter = run.inference.meter
+    meter = run.meter
     callback(RunFinished(meter.tiles, len(failed), seconds, meter.seconds))
-    return EngineResult(store, failed, seconds, meter, run.bytes_written, run.writer.lent_bytes)
+    return EngineResult(store, failed, seconds, meter, run.bytes_written, run.bytes_lent)
 
 
 def open_run(
@@ -170,6 +179,19 @@ def open_run(
     check_disk(plan, len(prompts), path.parent)
     store = ProbabilityStore.create(path, plan, prompts, recipe=recipe, backend=backend)
     return store, RunState.begin(store, identity)
+
+
+def _announce(
+    store: ProbabilityStore, pending: list[Block], limits: Budget, callback: Callback
+) -> None:
+    plan = store.plan
+    disk = disk_bytes(plan, len(store.prompts))
+    callback(RunPlanned(plan.lattice.count, len(pending), limits.total, disk))
+    callback(StageStarted(_STAGE, plan.lattice.count, "tiles"))
+    waiting = set(pending)
+    done = sum(len(plan.owned(block)) for block in plan.blocks() if block not in waiting)
+    if done:
+        callback(StageAdvanced(_STAGE, done))
 
 
 def _budget(
@@ -219,6 +241,14 @@ class _Run:
         self._to_model: Channel[_Begin | _Read | _End] = Channel(self.budget.read_ahead)
         self._to_disk: Channel[_Begin | list[Answer] | _End] = Channel(self.budget.write_behind)
 
+    @property
+    def meter(self) -> Meter:
+        return self.inference.meter
+
+    @property
+    def bytes_lent(self) -> int:
+        return self.writer.lent_bytes
+
     def go(self, pending: list[Block]) -> None:
         """Run the three threads to the end, or stop all of them."""
         threads = [
@@ -226,7 +256,6 @@ class _Run:
             for name, work in (("read", lambda: self._read(pending)), ("write", self._write))
         ]
         self._total = len(pending)
-        self._announce(pending)
         for thread in threads:
             thread.start()
         try:
@@ -243,16 +272,6 @@ class _Run:
             raise self._fault
         if not self.state.pending():
             self.writer.close()
-
-    def _announce(self, pending: list[Block]) -> None:
-        plan = self.store.plan
-        disk = disk_bytes(plan, len(self.store.prompts))
-        self._tell(RunPlanned(plan.lattice.count, len(pending), self.budget.total, disk))
-        self._tell(StageStarted(_STAGE, plan.lattice.count, "tiles"))
-        waiting = set(pending)
-        done = sum(len(plan.owned(block)) for block in plan.blocks() if block not in waiting)
-        if done:
-            self._tell(StageAdvanced(_STAGE, done))
 
     def _abort(self) -> None:
         self._to_model.abort()
@@ -275,7 +294,7 @@ class _Run:
         asked: set[Tile] = set()  # first tiles of batches already on their way
         size = 4 * 3 * _area(self.store.plan.lattice.tile_shape)
         with ThreadPoolExecutor(2, thread_name_prefix="digseg tile") as pool:
-            for block in self._ordered(pending):
+            for block in ordered(self.store.plan, pending, self.order):
                 self._to_model.put(_Begin(block))
                 lacking = set(self.state.needs(block))
                 if block in lent_before:
@@ -288,16 +307,6 @@ class _Run:
                     self._to_model.put(_Read(batch, future), size * len(batch))
                 self._to_model.put(_End(block))
         self._to_model.end()
-
-    def _ordered(self, pending: list[Block]) -> Iterator[Block]:
-        if self.order is None:
-            yield from pending
-            return
-        left = {block: self.store.plan.info(block) for block in pending}
-        while left:
-            chosen = self.order(list(left.values())).block
-            del left[chosen]
-            yield chosen
 
     # The caller's thread ------------------------------------------------------------------------
 
@@ -333,12 +342,14 @@ class _Run:
                 self.writer.begin(item.block)
             elif isinstance(item, _End):
                 done += 1
-                self._report(self.writer.end(), done)
+                written = self.writer.end()
+                forget(self.store, written.block, whole=not written.failed)
+                self._report(written, done)
             else:
                 self.writer.add(item)
 
     def _report(self, written: Written, done: int) -> None:
-        self.bytes_written += written.bytes
+        self.bytes_written += sum(written.files.values())
         window = self.store.plan.window(written.block)
         for plane in self.store.plan.planes(written.block):
             self._tell(BlockWritten(plane, window, written.tiles, done, self._total))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from digseg.engine.durable import write_durably
 from digseg.engine.infer import Answer
 from digseg.engine.lending import Lending
 from digseg.engine.plan import Block
-from digseg.engine.state import RunState, leftovers_path, load_leftovers
+from digseg.engine.state import leftovers_path, load_leftovers
 from digseg.engine.store import ProbabilityStore
 from digseg.tiles import Tile
 
@@ -25,13 +26,26 @@ class Written:
     block: Block
     tiles: int
     failed: tuple[Tile, ...]
-    bytes: int
+    files: dict[str, int]
+
+
+class Ledger(Protocol):
+    """What the writer asks of the run's state, see `RunState`."""
+
+    @property
+    def missing(self) -> Mapping[Block, frozenset[Tile]]: ...
+
+    def needs(self, block: Block) -> frozenset[Tile]: ...
+
+    def needed(self, tile: Tile, block: Block) -> bool: ...
+
+    def commit(self, block: Block, failed: Sequence[Tile], files: Mapping[str, int]) -> None: ...
 
 
 class BlockWriter:
     """Fills one block at a time: `begin`, `add` for each batch, `end`."""
 
-    def __init__(self, store: ProbabilityStore, state: RunState) -> None:
+    def __init__(self, store: ProbabilityStore, state: Ledger) -> None:
         self._store = store
         self._state = state
         self._plan = store.plan
@@ -42,6 +56,10 @@ class BlockWriter:
         self._buffers: dict[int, BlockBuffer] = {}
         self._wanted: set[Tile] = set()
         self.lent_bytes = 0
+
+    def skip(self, tiles: set[Tile]) -> None:
+        """Take tiles as failed without trying them."""
+        self._failed |= tiles
 
     def begin(self, block: Block) -> None:
         """Start a block, from nothing or from what an earlier run left of it."""
@@ -80,7 +98,7 @@ class BlockWriter:
             self.lent_bytes += self._lending.put(block, parts)
 
     def end(self) -> Written:
-        """Write the block, then its journal line, then forget what it borrowed."""
+        """Write the block, then its journal line; `forget` comes after."""
         block = self._block
         if block is None or self._wanted:
             raise RuntimeError(f"block {block} ends with {len(self._wanted)} tiles not heard of")
@@ -92,12 +110,9 @@ class BlockWriter:
         if failed:
             self._save_leftovers(block)
         self._state.commit(block, failed, files)
-        self._lending.drop(block)
-        if not failed:
-            leftovers_path(self._store, block).unlink(missing_ok=True)
         self._block, self._buffers = None, {}
         tiles = len(self._plan.touching(block)) - len(failed)
-        return Written(block, tiles, failed, sum(files.values()))
+        return Written(block, tiles, failed, files)
 
     def close(self) -> None:
         """Tidy up after a run that left nothing to do."""
@@ -149,3 +164,10 @@ class BlockWriter:
         content = io.BytesIO()
         np.savez(content, **sums)
         write_durably(leftovers_path(self._store, block), content.getvalue())
+
+
+def forget(store: ProbabilityStore, block: Block, *, whole: bool) -> None:
+    """Drop what a block borrowed, now that it is in the journal."""
+    Lending(store.private / "lent").drop(block)
+    if whole:
+        leftovers_path(store, block).unlink(missing_ok=True)
