@@ -7,6 +7,7 @@ MetaImage is read by window; compressed files and NRRD are loaded once, on first
 from __future__ import annotations
 
 import gzip
+import re
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,7 +85,9 @@ def read_mask(path: str) -> Mask:
     """
     volume = read(path)
     labels = whole_numbers(np.asarray(volume.data[:]), path)
-    text = parse(Path(path)).fields.get("labels", "").replace("\\n", "\n").replace("\\\\", "\\")
+    header = parse(Path(path))
+    text = header.fields.get("labels", "")
+    text = _unescaped(text) if header.format == "NRRD" else text
     classes = names.from_json(text) or names.read_sidecar(Path(path))
     named = classes is not None
     if classes is None:
@@ -177,6 +180,10 @@ def _write_nrrd(mask: Mask, path: Path) -> None:
 
 def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(.)", lambda match: "\n" if match[1] == "n" else match[1], text)
 
 
 def _reader(path: Path) -> Any:
