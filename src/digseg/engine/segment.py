@@ -292,7 +292,9 @@ class _Run:
         lending = Lending(self.store.private / "lent")
         lent_before = lending.blocks()
         asked: set[Tile] = set()  # first tiles of batches already on their way
-        size = 4 * 3 * _area(self.store.plan.lattice.tile_shape)
+        # Three channels, unless the source hands on stored maps of many prompts.
+        channels = int(getattr(self.source, "channels", 3))
+        size = 4 * channels * _area(self.store.plan.lattice.tile_shape)
         with ThreadPoolExecutor(2, thread_name_prefix="digseg tile") as pool:
             for block in ordered(self.store.plan, pending, self.order):
                 self._to_model.put(_Begin(block))

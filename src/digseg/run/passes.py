@@ -181,7 +181,7 @@ class Passes:
         source = self._source(axis)
         assert isinstance(source, VolumeSource)
         first = parts_path(self.store) / f"{axis or 'plane'}.first.zarr"
-        found = StoredPass(first, Turn(), self._identity(source), 0, len(self.job.prompts))
+        found = StoredPass(first, Turn(), self._identity(axis), 0, len(self.job.prompts))
         model = Continuing(cast(PropagatingModel, self.model), STRENGTH)
         return self._segment(
             NeighbourSource(source, found), magnified(model, self._factors(axis)), target
@@ -212,7 +212,7 @@ class Passes:
                 grid, settings = self.image.grid, self.job.settings
                 turn = plane_turn(grid, settings, axis).inverse.then(plane_turn(grid, settings))
             path = parts_path(self.store) / f"{axis or 'plane'}.zarr"
-            identity = self._identity(self._source(axis))
+            identity = self._identity(axis)
             found.append(StoredPass(path, turn, identity, first, count))
         return tuple(found)
 
@@ -230,8 +230,11 @@ class Passes:
             return magnification(self.image, self.job.settings, axis)
         return (1.0, 1.0)
 
-    def _identity(self, source: TileSource) -> str:
-        return f"{source.identity}|{self.model.identity}"
+    def _identity(self, axis: Axis | None) -> str:
+        """What the first pass across an axis is the answer of."""
+        model = magnified(self.model, self._factors(axis))
+        kind = f"continued {STRENGTH}" if self._propagates else "plain"
+        return f"{self._source(axis).identity}|{model.identity}|{kind}"
 
     def _segment(
         self,
