@@ -10,11 +10,19 @@ from digseg.io.geotiff import info_gdal, opened, read_gdal
 from digseg.io.registry import Probe
 from digseg.raster import Raster
 
+_VOLUMES = {".mnc": "MINC", ".mgh": "FreeSurfer", ".mgz": "FreeSurfer", ".par": "Philips PAR/REC"}
+
 
 def sniff(probe: Probe) -> bool:
     """Ask GDAL's drivers; a remote path is left to `read`, which then says what failed."""
     if probe.kind == "remote":
         return True
+    if probe.suffix in _VOLUMES:
+        # GDAL would take their slices for bands and know nothing of their space.
+        raise UnsupportedInputError(
+            f"{probe.path} is a {_VOLUMES[probe.suffix]} volume, which is not read here: "
+            "convert it to NIfTI first."
+        )
     try:
         with environment(probe.path), opened(probe.path):
             return True

@@ -345,12 +345,17 @@ def _facts(dataset: Any, raster: Raster) -> dict[str, Any]:
         "colors": list(raster.meta["colors"]),
         "palette": "palette" in raster.meta,
         "mask": raster.valid is not None,
-        "compression": dataset.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION"),
+        "compression": _compression(dataset),
         "block": list(dataset.block_shapes[0]),
         "unit": raster.grid.unit,
         "pixel_is": tags.get("AREA_OR_POINT"),
         "subdatasets": list(dataset.subdatasets),
     }
+
+
+def _compression(dataset: Any) -> str | None:
+    found = dataset.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION")
+    return "JPEG" if found == "YCbCr JPEG" else found
 
 
 def json_number(value: float | None) -> float | int | str | None:
