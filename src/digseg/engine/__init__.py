@@ -1,6 +1,7 @@
 """The tiled engine: flat memory, exact blending, a resumable probability store."""
 
 from digseg.engine.estimate import Estimate, estimate
+from digseg.engine.instances import Instances, instances
 from digseg.engine.labels import LabelRule, LazyLabels, labels
 from digseg.engine.plan import Block, BlockInfo, Order, Plan
 from digseg.engine.segment import EngineResult, segment
@@ -11,12 +12,14 @@ __all__ = [
     "BlockInfo",
     "EngineResult",
     "Estimate",
+    "Instances",
     "LabelRule",
     "LazyLabels",
     "Order",
     "Plan",
     "ProbabilityStore",
     "estimate",
+    "instances",
     "labels",
     "segment",
 ]
