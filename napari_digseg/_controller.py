@@ -600,9 +600,10 @@ class Controller:
         world = run.image_layer.data_to_world([0.0] * run.target.lead + index)
         for axis, value in enumerate(world[:-2]):
             self.viewer.dims.set_point(axis, value)
-        self.viewer.camera.center = (0.0, world[-2], world[-1])
+        camera = self.viewer.scene.camera
+        camera.center = (0.0, world[-2], world[-1])
         pixel = float(np.abs(np.asarray(run.image_layer.scale)[-1]))
-        self.viewer.camera.zoom = max(self.viewer.camera.zoom, 4.0 / pixel)
+        camera.zoom = max(camera.zoom, 4.0 / pixel)
 
     def retry_failed(self) -> None:
         """Compute the tiles that failed once more."""

@@ -62,6 +62,7 @@ class LiveLabels:
         self._chunks: OrderedDict[Key, AnyArray] = OrderedDict()
         self._seen: dict[int, list[Key]] = {}
         self._stale: set[Key] = set()
+        self._working: Key | None = None
         self._todo: queue.SimpleQueue[Key | None] = queue.SimpleQueue()
         self._changed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="digseg labels", daemon=True)
@@ -97,7 +98,7 @@ class LiveLabels:
         deadline = timeout
         while deadline > 0:
             with self._lock:
-                if not self._stale:
+                if not self._stale and self._working is None:
                     return True
             waiter.wait(0.01)
             deadline -= 0.01
@@ -194,12 +195,15 @@ class LiveLabels:
             with self._lock:
                 # From here on a further change puts the chunk in the queue again.
                 self._stale.discard(key)
+                self._working = key
                 kept = key in self._chunks
             if kept:
                 chunk = self._compute(key)
                 with self._lock:
                     self._keep(key, chunk)
                 self._changed.set()
+            with self._lock:
+                self._working = None
 
 
 def _touches(key: Key, plane: int, window: tuple[int, int, int, int]) -> bool:

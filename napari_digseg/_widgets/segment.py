@@ -161,7 +161,7 @@ class SegmentWidget(QWidget):
         self._later.setSingleShot(True)
         self._later.setInterval(_PREVIEW_MS)
         self._later.timeout.connect(self.controller.preview)
-        self.viewer.camera.events.connect(self._on_view)
+        self.viewer.scene.camera.events.connect(self._on_view)
         self.viewer.dims.events.current_step.connect(self._on_view)
         for keys, act in (
             ("Ctrl+Alt+R", self.controller.start),
@@ -288,5 +288,5 @@ class _Disconnect:
         events = self._viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered):
             event.disconnect(self._on_layers)
-        self._viewer.camera.events.disconnect(self._on_view)
+        self._viewer.scene.camera.events.disconnect(self._on_view)
         self._viewer.dims.events.current_step.disconnect(self._on_view)
