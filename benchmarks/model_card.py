@@ -1,0 +1,151 @@
+"""Measure a model on every set it was trained on, and write its card.
+
+    python -m benchmarks model_card --data FOLDER [--model DIR] [--limit 24] [--planes 12]
+    python -m benchmarks model_card --data FOLDER --again       # write again, measure nothing
+
+Writes ``docs/model-card.md`` with a sheet of examples, and ``README.md`` and ``figures.json`` in
+the model's folder. The defaults take a few minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from digseg.evaluate import EvaluateSettings, LabelledSet, open_sets
+from digseg.evaluate.card import figures, measure, render
+from digseg.evaluate.core import SetResult
+from digseg.events import Event, StageStarted
+from digseg.model.registry import find_model
+
+ROOT = Path(__file__).resolve().parents[1]
+SPECIALISTS = Path(__file__).with_name("specialists.json")
+SHEET = "images/model-card.png"
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="model_card", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--model", default="digseg-tiny", metavar="NAME|DIR")
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--use", default="train-and-ship")
+    parser.add_argument("--sets", nargs="*", default=None, help="only these (others stay as told)")
+    parser.add_argument("--limit", type=int, default=24, help="images of each set at most")
+    parser.add_argument("--planes", type=int, default=12, help="planes of each volume at most")
+    parser.add_argument("--budget", type=float, default=4.0, help="for synonyms and absent things")
+    parser.add_argument("--synonyms", type=int, default=2)
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs")
+    parser.add_argument("--again", action="store_true", help="from figures.json, without measuring")
+    args = parser.parse_args()
+
+    info = find_model(args.model)
+    sets = [item for item in open_sets(args.data) if item.use == args.use]
+    kept = info.folder / "figures.json"
+    told: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {"sets": {}}
+    if not args.again:
+        chosen = [item for item in sets if args.sets is None or item.name in args.sets]
+        told = _measure(args, info.folder, chosen, told if args.sets is not None else {"sets": {}})
+        write(kept, json.dumps(told, indent=1) + "\n")
+    specialists = json.loads(SPECIALISTS.read_text())["miou"] if SPECIALISTS.exists() else {}
+    has_sheet = (args.docs / SHEET).exists()
+    common = (info.name, info.folder, told, sets)
+    docs_card = render(*common, specialists=specialists, picture=SHEET if has_sheet else None)
+    write(args.docs / "model-card.md", docs_card.split("---\n", 2)[2].lstrip())
+    write(info.folder / "README.md", render(*common, specialists=specialists))
+    print(f"{args.docs / 'model-card.md'} and {info.folder / 'README.md'}")
+    return 0
+
+
+def _measure(
+    args: argparse.Namespace, folder: Path, sets: Sequence[LabelledSet], told: dict[str, Any]
+) -> dict[str, Any]:
+    from digseg.model import load
+
+    settings = EvaluateSettings(
+        split=args.split,
+        limit=args.limit,
+        planes=args.planes,
+        budget=args.budget,
+        synonyms=args.synonyms,
+    )
+    began = time.monotonic()
+
+    def say(event: Event) -> None:
+        if isinstance(event, StageStarted):
+            print(f"{time.monotonic() - began:6.0f} s  {event.stage}", file=sys.stderr, flush=True)
+
+    results = measure(sets, load(folder, device="cpu"), settings, callback=say)
+    sheet(results, args.docs / SHEET)
+    for item in results:
+        miou = item.values["miou"]
+        print(f"{item.name:28} {'-' if miou is None else f'{miou:.3f}'}", file=sys.stderr)
+    words = " ".join(
+        [
+            "python -m benchmarks model_card --data FOLDER",
+            f"--limit {args.limit} --planes {args.planes} --budget {args.budget:g}",
+        ]
+    )
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{os.cpu_count()} cores, {_accelerator()}, Python {platform.python_version()}",
+        "command": words,
+        "split": args.split,
+        "seconds": round(time.monotonic() - began, 1),
+        "sets": told["sets"] | figures(results, sets),
+    }
+
+
+def _accelerator() -> str:
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU"
+
+
+def sheet(results: Sequence[SetResult], path: Path, count: int = 20) -> None:
+    """The middle picture of up to ``count`` sets: neither the best nor the worst of each."""
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    shown = [item for item in results if item.gallery.best]
+    step = max(1.0, len(shown) / count)
+    picked = [shown[int(i * step)] for i in range(min(count, len(shown)))]
+    if not picked:
+        return
+    side, gap, caption = 180, 4, 16
+    cell = (3 * side + 2 * gap, side + caption)
+    page = Image.new(
+        "RGB", (2 * cell[0] + 3 * gap, -(-len(picked) // 2) * (cell[1] + gap)), (255, 255, 255)
+    )
+    draw = ImageDraw.Draw(page)
+    for place, item in enumerate(picked):
+        one = item.gallery.best[len(item.gallery.best) // 2]
+        left, top = gap + (place % 2) * (cell[0] + gap), (place // 2) * (cell[1] + gap)
+        draw.text((left, top + 2), f"{item.name}: {one.name}, mIoU {one.score:.2f}", fill=(0, 0, 0))
+        for index, plane in enumerate((one.picture, one.truth, one.result)):
+            picture = Image.fromarray(np.ascontiguousarray(plane))
+            scale = side / max(picture.size)
+            size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+            how = Image.Resampling.BILINEAR if index == 0 else Image.Resampling.NEAREST
+            page.paste(picture.resize(size, how), (left + index * (side + gap), top + caption))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    page.quantize(256).save(path, optimize=True)
+
+
+def write(path: Path, text: str) -> None:
+    """Write under a temporary name, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

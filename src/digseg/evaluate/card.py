@@ -1,0 +1,341 @@
+"""The model card: what a model was made of, and what it reaches, as Markdown.
+
+`figures` measures once and keeps plain values; `render` turns them into text, so the card can be
+written again without measuring again.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from digseg.evaluate.core import EvaluateSettings, SetResult, evaluate
+from digseg.evaluate.dataset import LabelledSet
+from digseg.evaluate.metrics import mean
+from digseg.evaluate.report import figure, percent, table
+from digseg.events import Callback, ignore
+from digseg.settings import format_size
+from digseg.types import SegmentationModel
+
+#: Vocabularies longer than this are asked on fewer planes of a volume.
+_LONG = 16
+
+#: Values of an evaluation that a card keeps.
+_KEPT = (
+    "n", "planes", "exhaustive", "miou", "mdice", "iou", "dice", "boundary_f", "groups",
+    "absent_area", "synonym_iou", "synonym_reference", "synonym_ratio",
+)  # fmt: skip
+
+#: What was aimed at, by set: a sentence for the table, the value, the floor.
+Aim = tuple[str, Callable[[Mapping[str, Any]], float | None], float]
+
+AIMS: dict[str, tuple[Aim, ...]] = {
+    "aerial_dubai": (("mIoU", lambda v: v["miou"], 0.62),),
+    "sentinel2_india": (("mIoU", lambda v: v["miou"], 0.68),),
+    "landsat_zion": (("mIoU", lambda v: v["miou"], 0.40),),
+    "landsat_nc": (("mIoU", lambda v: v["miou"], 0.40),),
+    "crops_peanut": (("mIoU", lambda v: v["miou"], 0.70),),
+    "nuclei_dsb2018": (("IoU", lambda v: v["miou"], 0.80),),
+    "em_isbi2012": (("membrane IoU", lambda v: v["iou"]["membrane"], 0.70),),
+    "hippocampus_mr": (("mean Dice of both parts", lambda v: v["mdice"], 0.75),),
+    "ct_liver_msd": (("IoU", lambda v: v["miou"], 0.80),),
+    "mr_spine_spider": (
+        ("mIoU of vertebra, disc and canal as wholes", lambda v: v["groups"].get("miou"), 0.60),
+    ),
+    "ct_totalsegmentator": (
+        ("liver Dice", lambda v: v["dice"]["liver"], 0.60),
+        ("spleen Dice", lambda v: v["dice"]["spleen"], 0.60),
+        ("aorta Dice", lambda v: v["dice"]["aorta"], 0.60),
+        (
+            "vertebrae Dice (as a whole)",
+            lambda v: v["groups"].get("dice", {}).get("vertebrae"),
+            0.60,
+        ),
+    ),
+}
+
+_DOMAINS = {
+    "aerial": "Aerial photos",
+    "satellite": "Satellite images",
+    "agriculture": "Field and leaf photos",
+    "microscopy": "Microscopy",
+    "ct": "CT",
+    "mr": "MR",
+}
+
+
+def measure(
+    sets: Sequence[LabelledSet],
+    model: SegmentationModel,
+    settings: EvaluateSettings,
+    *,
+    pictures: int = 64,
+    callback: Callback = ignore,
+) -> list[SetResult]:
+    """Evaluate the sets that have the split; long vocabularies on a third of the planes."""
+    found: list[SetResult] = []
+    for item in sets:
+        if not item.splits.get(settings.split):
+            continue
+        chosen = settings
+        if settings.planes is not None and len(item.classes) > _LONG:
+            values = {**settings.__dict__, "planes": max(1, settings.planes // 3)}
+            chosen = EvaluateSettings(**values)
+        found += evaluate([item], model, chosen, pictures=pictures, callback=callback).sets
+    return found
+
+
+def figures(results: Iterable[SetResult], sets: Sequence[LabelledSet]) -> dict[str, Any]:
+    """Plain values of a card: by set what was measured, and what the set says of itself."""
+    by_name = {item.name: item for item in sets}
+    told: dict[str, Any] = {}
+    for result in results:
+        item = by_name[result.name]
+        told[result.name] = {key: result.values[key] for key in _KEPT} | {
+            "domain": item.domain,
+            "modality": item.modality,
+            "licence": item.licence,
+            "source": item.source,
+            "use": item.use,
+            "classes": list(item.names),
+        }
+    return told
+
+
+def render(
+    name: str,
+    folder: Path,
+    measured: Mapping[str, Any],
+    sets: Sequence[LabelledSet],
+    *,
+    specialists: Mapping[str, float] | None = None,
+    picture: str | None = None,
+) -> str:
+    """The card.
+
+    Parameters
+    ----------
+    name, folder
+        Of the model.
+    measured
+        ``date``, ``machine``, ``command``, ``split`` and ``sets`` (from `figures`).
+    sets
+        All sets that the model was trained on, for the table of data.
+    specialists
+        mIoU of a network trained on one set alone, by set.
+    picture
+        Path of the sheet of examples, relative to the card.
+    """
+    values: Mapping[str, Any] = measured["sets"]
+    lines = [
+        "---",
+        "license: BSD-3-Clause (code and weights); data and parts under their own, see below",
+        f"summary: {_summary(folder)}",
+        "---",
+        "",
+        f"# Model card: {name}",
+        "",
+        *_about(folder),
+        "",
+        "## Figures",
+        "",
+        f"On the `{measured['split']}` split of every set, which training never saw. "
+        f"Machine: {measured['machine']}; {measured['date']}; command: `{measured['command']}`.",
+        "",
+        "Prompts are the class names. mIoU is the mean over the classes that the split holds, by "
+        "arg-max over the set's vocabulary (the threshold 0.5 where there is one class, or where "
+        "all maps are below it and the set has background); pixels are summed over the set before "
+        "a ratio is taken. Volumes and long vocabularies are judged on evenly spaced planes.",
+        "",
+        *_aims(values),
+        "",
+        *_by_domain(values, specialists or {}),
+        *_absent_and_synonyms(values),
+        *([f"\n![Picture, truth and result over all domains]({picture})"] if picture else []),
+        "",
+        "## Prompts it knows",
+        "",
+        *_prompts(sets),
+        "",
+        "A word that was never trained is placed near its synonyms by the text tower, which was "
+        "distilled from a sentence model; the table above says how much that costs.",
+        "",
+        "## What it can't do",
+        "",
+        *_limits(values),
+        "",
+        "## Data",
+        "",
+        *_data(sets),
+        "",
+        "## Use",
+        "",
+        "```sh",
+        f"napari-digseg segment scene.tif -p water -p forest --model {name} -o mask.tif",
+        f"napari-digseg evaluate SET --split val --model {name} --json",
+        f"napari-digseg train SET --model {name} -o DIR     # fine-tune on data of one's own",
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def parameters(folder: Path) -> dict[str, int]:
+    """Number of weights of each part, from the headers of its safetensors files."""
+    counts: dict[str, int] = {}
+    for file in sorted(folder.glob("*/*.safetensors")):
+        with file.open("rb") as opened:
+            (length,) = struct.unpack("<Q", opened.read(8))
+            header = json.loads(opened.read(length))
+        total = 0
+        for key, entry in header.items():
+            if key != "__metadata__":
+                size = 1
+                for side in entry["shape"]:
+                    size *= int(side)
+                total += size
+        counts[file.parent.name] = counts.get(file.parent.name, 0) + total
+    return counts
+
+
+def _summary(folder: Path) -> str:
+    millions = sum(parameters(folder).values()) / 1e6
+    return (
+        f"a generalist of {millions:.1f} M weights for satellite, aerial, crops, CT, MR and "
+        "microscopy; runs offline on a CPU"
+    )
+
+
+def _about(folder: Path) -> list[str]:
+    counts = parameters(folder)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    parts = {
+        "image_encoder": "EfficientNet-Lite0 trained on ImageNet (Apache-2.0), with a neck of ours",
+        "unet": "denoising U-Net on image and mask latents, ours",
+        "text_encoder": "CLIP text model distilled from all-MiniLM-L6-v2 (Apache-2.0)",
+        "text_pathway": "text features for every scale, ours",
+        "mask_decoder": "one-channel mask decoder, ours",
+        "vae": "autoencoder of masks, ours",
+    }
+    rows = [
+        [f"`{part}`", f"{counts[part] / 1e6:.2f} M", words]
+        for part, words in parts.items()
+        if part in counts
+    ]
+    return [
+        "Text in, soft masks out: a latent diffusion model repurposed for segmentation after "
+        "DiGSeg (arXiv 2604.24575), in one deterministic step. A picture is read once and can "
+        f"then be asked for any number of phrases. {format_size(size)} on disk.",
+        "",
+        *table(("part", "weights", "what it is"), rows),
+    ]
+
+
+def _aims(values: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for name, aims in AIMS.items():
+        for what, read, floor in aims:
+            if name not in values:
+                continue
+            reached = read(values[name])
+            mark = "–" if reached is None else ("yes" if reached >= floor else "no")
+            rows.append([name, what, figure(reached), f"{floor:.2f}", mark])
+    if not rows:
+        return []
+    return ["Aims set beforehand:", "", *table(("set", "what", "reached", "aim", "met"), rows)]
+
+
+def _by_domain(values: Mapping[str, Any], specialists: Mapping[str, float]) -> list[str]:
+    lines: list[str] = []
+    for domain, title in _DOMAINS.items():
+        own = {name: v for name, v in values.items() if v["domain"] == domain}
+        if not own:
+            continue
+        rows = []
+        for name, v in own.items():
+            best = max(v["iou"].items(), key=lambda item: item[1] if item[1] is not None else -1)
+            known = [(word, iou) for word, iou in v["iou"].items() if iou is not None]
+            worst = min(known, key=lambda item: item[1]) if known else best
+            spread = f"{best[0]} {figure(best[1], 2)}, {worst[0]} {figure(worst[1], 2)}"
+            if len(known) < 2:
+                spread = f"{best[0]} {figure(best[1], 2)}"
+            rows.append(
+                [
+                    name,
+                    str(v["planes"]),
+                    figure(v["miou"]),
+                    figure(v["mdice"]),
+                    figure(v["groups"].get("miou") if v["groups"] else None),
+                    figure(v["boundary_f"]),
+                    figure(specialists.get(name)),
+                    spread,
+                ]
+            )
+        middle = mean(v["miou"] for v in own.values())
+        head = (
+            "set",
+            "planes",
+            "mIoU",
+            "Dice",
+            "groups",
+            "boundary F",
+            "specialist",
+            "best, worst",
+        )
+        lines += [f"### {title}: mean {figure(middle)}", "", *table(head, rows), ""]
+    return lines
+
+
+def _absent_and_synonyms(values: Mapping[str, Any]) -> list[str]:
+    absent = mean(v["absent_area"] for v in values.values())
+    ratio = mean(v["synonym_ratio"] for v in values.values())
+    worst = max(values.items(), key=lambda item: item[1]["absent_area"] or 0.0, default=None)
+    return [
+        f"**Absent things.** Asked for something that is not in the picture, it marks "
+        f"{percent(absent)} of the pixels on average over the sets"
+        + (f" (most in {worst[0]}: {percent(worst[1]['absent_area'])})." if worst else "."),
+        "",
+        f"**Synonyms.** Asked by another word, it keeps {percent(ratio)} of the IoU of the class's "
+        "own name, on average over the sets.",
+    ]
+
+
+def _prompts(sets: Sequence[LabelledSet]) -> list[str]:
+    lines = []
+    for domain, title in _DOMAINS.items():
+        words = dict.fromkeys(
+            word for item in sets if item.domain == domain for word in (*item.names, *item.groups)
+        )
+        if words:
+            lines.append(f"- **{title}:** {', '.join(words)}")
+    return lines
+
+
+def _limits(values: Mapping[str, Any]) -> list[str]:
+    weak = [
+        f"{name} ({figure(v['miou'], 2)})"
+        for name, v in sorted(values.items(), key=lambda item: item[1]["miou"] or 0.0)
+        if v["miou"] is not None and v["miou"] < 0.4
+    ]
+    lines = [
+        "- It is small and was trained on about 1,700 pictures: look at its masks before using "
+        "them. It is no medical device and no basis for a diagnosis.",
+        "- Many sets come from one place, one scanner or one laboratory, and their splits share "
+        "it: expect less on pictures from elsewhere.",
+        "- Left and right, and numbered vertebrae, are told apart by little more than their place "
+        "in the slice.",
+        "- It sees single planes with their neighbours, no volumes; and three channels, no more.",
+    ]
+    if weak:
+        lines.append(f"- Weak so far (mIoU below 0.4): {', '.join(weak)}.")
+    return lines
+
+
+def _data(sets: Sequence[LabelledSet]) -> list[str]:
+    rows = []
+    for item in sets:
+        counts = " / ".join(str(len(item.splits.get(split, ()))) for split in ("train", "val"))
+        rows.append([item.name, counts, item.licence, item.source])
+    return table(("set", "train / val", "licence, as stated", "source"), rows)
