@@ -7,11 +7,16 @@ Usage::
 
     python tools/build_default/train_tiny.py --data DATA --start START -o OUT \
         --stage1 8 --stage2 90
+
+On a busy machine, or one with many cores, several processes of one thread each do more than one
+process of several threads (``ACCELERATE_USE_CPU=1 torchrun --nproc-per-node 2 ... --threads 1
+--batch 2``).
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from digseg.model.pipeline import DiGSegPipeline
@@ -33,6 +38,7 @@ def main() -> None:
     parser.add_argument("--mix", default=None)
     args = parser.parse_args()
     out = Path(args.output)
+    first = int(os.environ.get("RANK", "0")) == 0
     prepared = prepare(args.data, "train-and-ship")
     source = Path(args.start)
     for stage, minutes in ((1, args.stage1), (2, args.stage2)):
@@ -57,7 +63,7 @@ def main() -> None:
             settings,
             folder,
             args.mix,
-            lambda done: print(describe(done), flush=True),
+            (lambda done: print(describe(done), flush=True)) if first else None,
         )
         source = folder / "pipeline"
 

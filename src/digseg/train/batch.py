@@ -93,8 +93,9 @@ def collate(questions: Sequence[Question], texts: TextCache, device: torch.devic
     """Stack pictures, and the prompts of all of them one after the other."""
     rows = [n for n, question in enumerate(questions) for _ in question.prompts]
     prompts = [prompt for question in questions for prompt in question.prompts]
+    pixels = torch.from_numpy(np.stack([q.image for q in questions])).to(device)
     return Batch(
-        pixels=torch.from_numpy(np.stack([q.image for q in questions])).to(device),
+        pixels=pixels.contiguous(memory_format=torch.channels_last),
         text=texts(prompts),
         rows=torch.tensor(rows, device=device),
         masks=torch.from_numpy(np.concatenate([q.masks for q in questions])).float().to(device),

@@ -83,7 +83,7 @@ def train(
     """
     try:
         from accelerate import Accelerator
-        from accelerate.utils import DistributedDataParallelKwargs
+        from accelerate.utils import DistributedDataParallelKwargs, broadcast
     except ImportError:
         raise MissingExtraError(
             "Training needs accelerate: pip install 'napari-digseg[train]'."
@@ -99,7 +99,9 @@ def train(
     torch.manual_seed(settings.seed + accelerator.process_index)
     rng = np.random.default_rng([settings.seed, accelerator.process_index])
     pipeline.text_encoder.requires_grad_(False).to(accelerator.device)
-    trainee = Trainee(pipeline, settings).to(accelerator.device).train()
+    # Channels last: a step of the default model takes 0.8 of the time on a CPU.
+    layout = torch.channels_last
+    trainee = Trainee(pipeline, settings).to(accelerator.device, memory_format=layout).train()
     texts = TextCache(pipeline.tokenizer, pipeline.text_encoder, pipeline.text_pathway)
     sampler = sampler_of(texts)
     optimizer = torch.optim.AdamW(trainee.groups(), betas=(0.9, 0.99))
@@ -108,6 +110,8 @@ def train(
     if (folder / FILE).exists():
         told = load_state(folder, trainee, optimizer, mean, rng)
         step, before = int(told["step"]), float(told["seconds"])
+        if accelerator.process_index:  # only the first process's draws are in the checkpoint
+            rng = np.random.default_rng([settings.seed, accelerator.process_index, step])
     wrapped, prepared = accelerator.prepare(trainee, optimizer)
     log = _Log(folder, settings, resume=step) if accelerator.is_main_process else None
 
@@ -117,6 +121,8 @@ def train(
         share = step / settings.steps
         if settings.minutes:
             share = max(share, seconds / 60 / settings.minutes)
+        if accelerator.num_processes > 1:  # one clock, or the processes would end apart
+            share = float(broadcast(torch.tensor(share, device=accelerator.device)))
         if share >= 1 or (stop_at is not None and step >= stop_at):
             break
         factor = factor_of(step, share, settings)
