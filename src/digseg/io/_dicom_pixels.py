@@ -13,7 +13,7 @@ import numpy as np
 
 from digseg.errors import CorruptInputError, UnsupportedInputError
 from digseg.io._dicom_geometry import Frame
-from digseg.io._dicom_scan import BROKEN, quiet
+from digseg.io._dicom_scan import BROKEN, quiet, read_header
 from digseg.lazy import Bounds, WindowArray
 from digseg.types import AnyArray, LazyArray
 
@@ -55,7 +55,7 @@ def decode(path: Path, index: int | None) -> AnyArray:
             array: AnyArray = pixel_array(path, index=index)
     except NotImplementedError as error:
         raise UnsupportedInputError(
-            f"{path.name} is compressed in a way not known: {error}"
+            f"{path.name} is compressed in a way not known ({error})."
         ) from error
     except BROKEN as error:
         if isinstance(error, RuntimeError) and "missing" in str(error).lower():
@@ -160,16 +160,28 @@ def slices(frames: Sequence[Frame], header: Any, name: str) -> Slices:
 
 def colours(path: Path, header: Any) -> LazyArray:
     """Red, green and blue ``uint8 [3, y, x]`` of a colour image, decoded when asked for."""
-    rows, columns = int(header.Rows), int(header.Columns)
-    kept: list[AnyArray] = []
+    return Picture(path, (3, int(header.Rows), int(header.Columns)))
 
-    def window(bounds: Bounds) -> AnyArray:
-        if not kept:
-            kept.append(_rgb(path, header))
-        part: AnyArray = kept[0][tuple(slice(*bound) for bound in bounds)]
-        return part
 
-    return WindowArray((3, rows, columns), np.uint8, window)
+@dataclass
+class Picture:
+    """A colour image: decoded on first use, then kept; pickles as a file name."""
+
+    path: Path
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.uint8))
+    _array: AnyArray | None = field(default=None, repr=False)
+
+    def __getitem__(self, key: Any) -> AnyArray:
+        if self._array is None:
+            self._array = _rgb(self.path, read_header(self.path).header)
+        return np.asarray(self._array[key])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "shape": self.shape}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
 
 
 def _rgb(path: Path, header: Any) -> AnyArray:

@@ -10,6 +10,7 @@ import gzip
 import re
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -234,13 +235,10 @@ def _voxels(path: Path, header: ItkHeader, reader: Any, point: int) -> LazyArray
     if kind.GetNumberOfComponentsPerPixel() != 1:
         raise CorruptInputError(f"{path.name} has vector voxels: give one channel.")
     dtype = SimpleITK.GetArrayViewFromImage(kind).dtype
+    axes = len(header.shape)
     if header.format == "MetaImage" and header.encoding == "raw":
-
-        def window(bounds: Bounds) -> AnyArray:
-            return _load(path, bounds, len(header.shape), point)
-
-        return WindowArray(shape, dtype, window)
-    whole = Loaded(path, shape, dtype, len(header.shape), point)
+        return WindowArray(shape, dtype, partial(_load, path, axes, point))
+    whole = Loaded(path, shape, dtype, axes, point)
     whole[0, 0, 0]  # proves the stream whole before anybody works with it
     return whole
 
@@ -261,7 +259,7 @@ class Loaded:
         with self._lock:
             if self._array is None:
                 bounds = tuple((0, side) for side in self.shape)
-                self._array = _load(self.path, bounds, self.axes, self.point)
+                self._array = _load(self.path, self.axes, self.point, bounds)
         return np.asarray(self._array[key])
 
     def __getstate__(self) -> dict[str, Any]:
@@ -272,7 +270,7 @@ class Loaded:
         self.__init__(**state)  # type: ignore[misc]
 
 
-def _load(path: Path, bounds: Bounds, axes: int, point: int) -> AnyArray:
+def _load(path: Path, axes: int, point: int, bounds: Bounds) -> AnyArray:
     """A box ``[z, y, x]`` of one time point; a reader of its own, so threads don't meet."""
     import SimpleITK
 
