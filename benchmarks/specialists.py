@@ -1,0 +1,280 @@
+"""A network for each set alone, to compare the generalist with.
+
+    python -m benchmarks specialists --data FOLDER [--sets NAME ...] [--minutes 4 | --steps N]
+
+A closed-vocabulary U-Net of similar size on the same pretrained EfficientNet-Lite0, trained on one
+set with the same augmentation and a fixed budget, and judged by the same evaluation (its answer for
+a prompt is that class's chance against background). Prints a table and writes
+``benchmarks/specialists.json``, which the model card quotes beside the generalist.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from digseg.evaluate import EvaluateSettings, evaluate_set
+from digseg.evaluate.dataset import read_set
+from digseg.model.image_encoder import ImageEncoder
+from digseg.prompts import Prompt
+from digseg.train.augment import AugmentSettings, view
+from digseg.train.mix import read_mix, shares
+from digseg.train.pack import IGNORE, Picture, SetInfo, find_sets, load_split
+from digseg.types import Float32Array, UInt8Array
+
+RESULT = Path(__file__).with_name("specialists.json")
+_WIDTHS = (16, 32, 48, 96, 160)  # at 1/2, 1/4, 1/8, 1/16, 1/32
+_FEATURES = ("half", "quarter", "eighth", "sixteenth", "deepest")
+
+
+def _residual(channels: int) -> nn.Module:
+    groups = 8 if channels % 8 == 0 else 1
+    return nn.Sequential(
+        nn.GroupNorm(groups, channels),
+        nn.SiLU(),
+        nn.Conv2d(channels, channels, 3, padding=1),
+        nn.SiLU(),
+        nn.Conv2d(channels, channels, 3, padding=1),
+    )
+
+
+class Specialist(nn.Module):
+    """Encoder, two residual blocks at each scale on the way up, one logit for each class.
+
+    Parameters
+    ----------
+    classes
+        Number of classes; background is one more.
+    encoder
+        Trunk and neck; its features come at five scales.
+    """
+
+    def __init__(self, classes: int, encoder: ImageEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        half, quarter = encoder.config.detail_channels
+        low, _, deep = encoder.config.unet_channels
+        self.enter = nn.ModuleList(
+            nn.Conv2d(given, width, 1)
+            for given, width in zip((half, quarter, low, low, deep), _WIDTHS, strict=True)
+        )
+        self.blocks = nn.ModuleList(
+            nn.ModuleList([_residual(width), _residual(width)]) for width in _WIDTHS
+        )
+        self.down = nn.ModuleList(nn.Conv2d(wide, narrow, 1) for narrow, wide in pairwise(_WIDTHS))
+        self.exit = nn.Conv2d(_WIDTHS[0], classes + 1, 3, padding=1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels ``[N, 3, H, W]`` in [0, 1] to logits ``[N, K + 1, H, W]``, background first."""
+        features = self.encoder(pixels * 2 - 1)
+        x: Tensor | None = None
+        for scale in reversed(range(len(_FEATURES))):
+            y = self.enter[scale](features[_FEATURES[scale]])
+            if x is not None:
+                y = y + functional.interpolate(self.down[scale](x), scale_factor=2.0)
+            for block in self.blocks[scale]:  # type: ignore[union-attr]
+                y = y + block(y)
+            x = y
+        assert x is not None
+        return functional.interpolate(self.exit(x), scale_factor=2.0, mode="bilinear")
+
+
+class SpecialistModel:
+    """A `SegmentationModel` that knows the classes of one set, by name."""
+
+    multiple = 32
+
+    def __init__(self, net: Specialist, names: Sequence[str]) -> None:
+        self.net, self.names = net.eval(), list(names)
+        self.identity = f"specialist-{len(self.names)}"
+
+    def __call__(self, tiles: Float32Array, prompts: Sequence[Prompt]) -> Float32Array:
+        with torch.inference_mode():
+            logits = self.net(torch.from_numpy(tiles))
+            chances = (logits[:, 1:] - logits[:, :1]).sigmoid().numpy()  # against background
+        found = np.zeros((len(tiles), len(prompts), *tiles.shape[-2:]), np.float32)
+        for index, prompt in enumerate(prompts):
+            if prompt.name in self.names:
+                found[:, index] = chances[:, self.names.index(prompt.name)]
+        return found
+
+
+def new_encoder(pretrained: bool = True, width: float = 1.0) -> ImageEncoder:
+    """The default model's encoder, with ImageNet weights or without."""
+    encoder = ImageEncoder(
+        unet_channels=_WIDTHS[2:], detail_channels=_WIDTHS[:2], neck_channels=96, width=width
+    )
+    if pretrained:
+        from tools.build_default.assemble import load_lite0
+
+        load_lite0(encoder)
+    return encoder
+
+
+def train(
+    net: Specialist,
+    info: SetInfo,
+    pictures: Sequence[Picture],
+    augment: AugmentSettings,
+    *,
+    steps: int = 0,
+    minutes: float = 0.0,
+    batch: int = 4,
+    rate: float = 1e-3,
+    seed: int = 0,
+) -> int:
+    """Train for a number of steps, or of minutes; returns the steps done."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    index_of = _index_table(info)
+    trunk = [p for n, p in net.named_parameters() if n.startswith(("encoder.st",))]
+    rest = [p for n, p in net.named_parameters() if not n.startswith(("encoder.st",))]
+    optimizer = torch.optim.AdamW([{"params": rest, "lr": rate}, {"params": trunk, "lr": rate / 4}])
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    began, step = time.monotonic(), 0
+    net.train()
+    while True:
+        share = step / steps if steps else (time.monotonic() - began) / 60 / minutes
+        if share >= 1:
+            return step
+        factor = min(1.0, (step + 1) / 30) * min(1.0, (1 - share) / 0.4)
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+            group["lr"] = peak * factor
+        drawn = [_draw(info, pictures, augment, rng) for _ in range(batch)]
+        pixels = torch.from_numpy(np.stack([image for image, _ in drawn]))
+        truth = torch.from_numpy(index_of[np.stack([labels for _, labels in drawn])])
+        loss = _loss(net(pixels), truth)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+
+
+def _index_table(info: SetInfo) -> np.ndarray[Any, np.dtype[np.int64]]:
+    table = np.zeros(256, dtype=np.int64)
+    table[IGNORE] = -100
+    for index, category in enumerate(info.classes, start=1):
+        table[list(category.ids)] = index
+    return table
+
+
+def _draw(
+    info: SetInfo,
+    pictures: Sequence[Picture],
+    augment: AugmentSettings,
+    rng: np.random.Generator,
+) -> tuple[Float32Array, UInt8Array]:
+    picture = pictures[int(rng.integers(len(pictures)))]
+    aim = int(rng.choice(sorted(info.ids))) if rng.random() < 0.6 else None
+    return view(picture, augment, rng, aim)
+
+
+def _loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """Cross-entropy weighted against uneven classes, and Dice over the classes."""
+    count = logits.shape[1]
+    areas = torch.bincount(truth[truth >= 0].flatten(), minlength=count).float()
+    weight = torch.where(areas > 0, (areas / areas.sum().clamp(min=1)).rsqrt(), 0.0).clamp(max=8)
+    if not bool((areas > 0).any()):
+        return logits.sum() * 0
+    entropy = functional.cross_entropy(logits, truth, weight=weight, ignore_index=-100)
+    valid = (truth >= 0)[:, None].float()
+    soft = logits.softmax(1)[:, 1:] * valid
+    hard = functional.one_hot(truth.clamp(min=0), count).movedim(-1, 1)[:, 1:] * valid
+    both = (soft * hard).sum((0, 2, 3))
+    whole = soft.sum((0, 2, 3)) + hard.sum((0, 2, 3))
+    present = hard.sum((0, 2, 3)) > 0
+    dice = 1 - (2 * both + 1) / (whole + 1)
+    return entropy + (dice[present].mean() if bool(present.any()) else logits.sum() * 0)
+
+
+def run_set(info: SetInfo, args: argparse.Namespace, encoder: ImageEncoder) -> dict[str, Any]:
+    """Train on one set and judge on its ``val``."""
+    augment = shares([info], read_mix(None))[info.name].augment
+    pictures = load_split(info, "train", 720)
+    net = Specialist(len(info.classes), encoder)
+    began = time.monotonic()
+    steps = train(
+        net,
+        info,
+        pictures,
+        augment,
+        steps=args.steps,
+        minutes=args.minutes,
+        batch=args.batch,
+        seed=args.seed,
+    )
+    spent = time.monotonic() - began
+    labelled = read_set(info.folder)
+    settings = EvaluateSettings(synonyms=0, absent=0, limit=args.limit, planes=args.planes)
+    model = SpecialistModel(net, [category.name for category in info.classes])
+    values = evaluate_set(labelled, model, settings, pictures=0).values
+    weights = sum(p.numel() for p in net.parameters())
+    return {"miou": values["miou"], "steps": steps, "seconds": spent, "weights": weights}
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="specialists", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--sets", nargs="*", default=None)
+    parser.add_argument("--use", default="train-and-ship")
+    parser.add_argument("--minutes", type=float, default=4.0)
+    parser.add_argument("--steps", type=int, default=0, help="in place of minutes")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--limit", type=int, default=24)
+    parser.add_argument("--planes", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--random", action="store_true", help="an encoder without ImageNet")
+    parser.add_argument("-o", "--output", type=Path, default=RESULT)
+    args = parser.parse_args()
+    infos = [
+        info
+        for info in find_sets(args.data, args.use)
+        if info.splits.get("train")
+        and info.splits.get("val")
+        and (args.sets is None or info.name in args.sets)
+    ]
+    told: dict[str, Any] = {"miou": {}, "runs": {}}
+    if args.output.exists():
+        told = json.loads(args.output.read_text())
+    print("| set | mIoU | steps | minutes |\n| --- | --- | --- | --- |")
+    for info in infos:
+        torch.manual_seed(args.seed)
+        found = run_set(info, args, new_encoder(not args.random))
+        told["miou"][info.name] = found["miou"]
+        told["runs"][info.name] = found | _where(args)
+        shown = "–" if found["miou"] is None else f"{found['miou']:.3f}"
+        minutes = found["seconds"] / 60
+        print(f"| {info.name} | {shown} | {found['steps']} | {minutes:.1f} |", flush=True)
+        partial = args.output.with_suffix(".partial")
+        partial.write_text(json.dumps(told, indent=1) + "\n")
+        os.replace(partial, args.output)  # after each set: a long run may be cut off
+    return 0
+
+
+def _where(args: argparse.Namespace) -> Mapping[str, Any]:
+    budget = f"--steps {args.steps}" if args.steps else f"--minutes {args.minutes:g}"
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU"
+    return {
+        "command": f"python -m benchmarks specialists --data FOLDER {budget}",
+        "machine": f"{os.cpu_count()} cores, {gpu}, Python {platform.python_version()}",
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

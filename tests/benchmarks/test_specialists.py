@@ -1,0 +1,107 @@
+"""Benchmarks of the method at a tiny budget: they run, learn, and say what they did."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.evaluate.labelled_sets import write_set
+from tests.train.tiny import save_tiny
+
+from benchmarks import camvid, model_card, specialists
+from digseg.prompts import Prompt
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(2)
+    masks, images = {}, {}
+    for number in range(4):
+        mask = np.zeros((96, 96), np.uint8)
+        mask[:, 16 * number : 16 * number + 40] = 1
+        masks[f"p{number}"] = mask
+        images[f"p{number}"] = np.clip(mask * 150.0 + rng.normal(40, 4, mask.shape), 0, 255)
+    split = {"train": {k: masks[k] for k in ("p0", "p1", "p2")}, "val": {"p3": masks["p3"]}}
+    write_set(
+        tmp_path / "data" / "bright",
+        split,
+        [(1, "lamp", ("light",))],
+        images,
+        use="train-and-ship",
+    )
+    return tmp_path / "data"
+
+
+def test_specialist_learns_what_is_bright(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.set_num_threads(1)
+    narrow = lambda pretrained: original(False, 0.25)  # noqa: E731
+    original = specialists.new_encoder
+    monkeypatch.setattr(specialists, "new_encoder", narrow)
+    out = tmp_path / "out.json"
+    words = ["--data", str(data), "--random", "--steps", "25", "--batch", "2", "-o", str(out)]
+    monkeypatch.setattr("sys.argv", ["specialists", *words])
+    assert specialists.main() == 0
+    told = json.loads(out.read_text())
+    assert told["miou"]["bright"] > 0.5  # a third of the picture is bright: chance is below that
+    assert told["runs"]["bright"]["steps"] == 25
+    assert "| bright |" in capsys.readouterr().out
+
+
+def test_specialist_answers_by_name_only() -> None:
+    net = specialists.Specialist(2, specialists.new_encoder(False, 0.25))
+    model = specialists.SpecialistModel(net, ["a", "b"])
+    tiles = np.random.default_rng(0).random((2, 3, 64, 32), dtype=np.float32)
+    maps = model(tiles, [Prompt("b"), Prompt("nothing of this"), Prompt("a")])
+    assert maps.shape == (2, 3, 64, 32)
+    assert not maps[:, 1].any()
+    logits = net(torch.from_numpy(tiles)).detach()
+    # Above one half exactly where the class beats background, so threshold and arg-max agree.
+    np.testing.assert_array_equal(maps[:, 0] > 0.5, (logits[:, 2] > logits[:, 0]).numpy())
+
+
+@pytest.mark.parametrize("only", ["pretrained", "random"])
+def test_street_scenes_from_both_starts(
+    only: str,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    start = save_tiny(tmp_path / "start")
+    out = tmp_path / "out.json"
+    words = ["--data", str(data / "bright"), "--start", str(start), "--steps", "2", "--batch", "1"]
+    more = ["--threads", "1", "--only", only, "--json", str(out)]
+    monkeypatch.setattr("sys.argv", ["camvid", *words, *more])
+    assert camvid.main() == 0
+    told = json.loads(out.read_text())
+    assert set(told) == {only}
+    assert 0 <= told[only]["miou"] <= 1
+    assert f"| {only} |" in capsys.readouterr().out
+
+
+def test_model_card_is_one_command(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = save_tiny(tmp_path / "m")
+    docs = tmp_path / "docs"
+    words = ["model_card", "--data", str(data), "--model", str(model), "--docs", str(docs)]
+    monkeypatch.setattr("sys.argv", words)
+    assert model_card.main() == 0
+    told = json.loads((model / "figures.json").read_text())
+    assert told["sets"]["bright"]["n"] == 1
+    card = (docs / "model-card.md").read_text()
+    assert card.startswith("# Model card: m")
+    assert "images/model-card.png" in card
+    assert (docs / "images" / "model-card.png").is_file()
+    readme = (model / "README.md").read_text()
+    assert readme.startswith("---\nlicense:")
+    assert "bright" in readme
+    # Written again without measuring: the same text.
+    monkeypatch.setattr("sys.argv", [*words, "--again"])
+    assert model_card.main() == 0
+    assert (docs / "model-card.md").read_text() == card
