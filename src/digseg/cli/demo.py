@@ -44,8 +44,13 @@ def run(args: argparse.Namespace) -> int:
 def _print(out: Any, title: str, summary: dict[str, Any]) -> None:
     from digseg.cli.output import size_text
 
-    out.print(f"\n{title}: {summary['command']}", highlight=False, markup=False)
+    out.print(f"\n{title}: {summary['command']}", highlight=False, markup=False, soft_wrap=True)
     for row in summary["labels"]:
-        out.print(f"  {row['id']}  {row['name']}: {size_text(row)}", highlight=False, markup=False)
+        out.print(
+            f"  {row['id']}  {row['name']}: {size_text(row)}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     for path in (*summary["files"], summary["picture"]):
-        out.print(f"  wrote {path}", highlight=False, markup=False)
+        out.print(f"  wrote {path}", highlight=False, markup=False, soft_wrap=True)

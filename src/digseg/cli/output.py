@@ -101,7 +101,7 @@ class ProgressListener:
         self._progress.update(self._task, total=total, completed=total)
 
     def _say(self, message: str) -> None:
-        self._console.print(message, highlight=False, markup=False)
+        self._console.print(message, highlight=False, markup=False, soft_wrap=True)
 
 
 def size_text(row: Mapping[str, Any]) -> str:

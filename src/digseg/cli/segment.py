@@ -132,7 +132,7 @@ def _print_summary(result: Result) -> None:
     out = console()
     out.print(table)
     for path in summary["files"]:
-        out.print(f"wrote {path}", highlight=False, markup=False)
+        out.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
     if result.failed_tiles:
         out.print(
             f"{result.failed_tiles} of {result.tiles} tiles failed; "
