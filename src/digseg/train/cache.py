@@ -49,9 +49,11 @@ def save_cache(prepared: Prepared, path: str | os.PathLike[str], limit: int = LI
     target = Path(path)
     partial = target.with_name(f".{target.name}.partial")
     target.parent.mkdir(parents=True, exist_ok=True)
-    size = 0
     try:
         for longest, quality in _ATTEMPTS:
+            # Some pictures tell whether it is worth writing them all.
+            if _estimate(prepared, longest, quality) > 1.1 * limit:
+                continue
             size = _write(prepared, partial, longest, quality, limit)
             if size <= limit:
                 os.replace(partial, target)
@@ -93,6 +95,22 @@ def load_cache(path: str | os.PathLike[str]) -> Prepared:
 def is_cache(path: str | os.PathLike[str]) -> bool:
     """Whether a path looks like a cache file (a zip)."""
     return Path(path).is_file() and zipfile.is_zipfile(path)
+
+
+def _estimate(prepared: Prepared, longest: int, quality: int, every: int = 12) -> float:
+    """Bytes of everything, from one picture in ``every`` of each set."""
+    infos, pictures = prepared
+    total = 0.0
+    for info in infos:
+        there = pictures[info.name]
+        sample = range(0, len(there), every)
+        size = sum(
+            len(blob)
+            for index in sample
+            for _, blob in _packed(there[index], "0", longest, quality)[1]
+        )
+        total += size * len(there) / max(1, len(sample))
+    return total
 
 
 def _write(prepared: Prepared, file: Path, longest: int, quality: int, limit: int) -> int:
