@@ -20,6 +20,8 @@ _SIDE = 640
 _GAP = 12
 _ROW = 26
 _INK = (32, 34, 38)
+_MOST = 2048  # pixels of a side that are looked at
+_BAND = 1 << 24  # pixels of a scene in memory at once
 
 
 def save_picture(
@@ -27,7 +29,7 @@ def save_picture(
 ) -> Path:
     """Write a PNG with the image at the left, the mask over it at the right, and a legend.
 
-    A volume is shown as three planes that cross where the mask has most to show.
+    A volume is shown as three planes that cross where the mask has most to show, with contours.
     """
     shown, labels = _pictures(image, mask, settings or SegmentSettings())
     picture = side_by_side(shown, labels, mask)
@@ -44,7 +46,10 @@ def side_by_side(shown: UInt8Array, labels: LabelArray, mask: Mask) -> Image.Ima
     """Compose ``shown [y, x, 3]`` and ``labels [y, x]``."""
     from PIL import Image, ImageDraw
 
-    over = overlay(shown, labels, mask)
+    if mask.grid.ndim == 3:  # the tissue under a label is what a radiologist looks at
+        over = contoured(overlay(shown, labels, mask, opacity=0.25), labels, mask)
+    else:
+        over = overlay(shown, labels, mask)
     scale = _SIDE / max(shown.shape[:2])
     size = (max(1, round(shown.shape[1] * scale)), max(1, round(shown.shape[0] * scale)))
     smooth = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
@@ -79,6 +84,17 @@ def overlay(shown: UInt8Array, labels: LabelArray, mask: Mask, opacity: float = 
     return blended.round().astype(np.uint8)
 
 
+def contoured(shown: UInt8Array, labels: LabelArray, mask: Mask) -> UInt8Array:
+    """Draw the inner border of each label in its full colour over a picture ``[y, x, 3]``."""
+    wide = np.pad(labels, 1, mode="edge")
+    beside = (wide[:-2, 1:-1], wide[2:, 1:-1], wide[1:-1, :-2], wide[1:-1, 2:])
+    border = np.logical_or.reduce([labels != other for other in beside])
+    drawn = shown.copy()
+    for entry in mask.classes.entries:
+        drawn[border & (labels == entry.id)] = entry.color
+    return drawn
+
+
 def _pictures(
     image: Raster | Volume, mask: Mask, settings: SegmentSettings
 ) -> tuple[UInt8Array, LabelArray]:
@@ -86,12 +102,18 @@ def _pictures(
         from digseg.run.three_planes import three_planes
 
         return three_planes(image, mask, settings)
-    step = max(1, max(image.shape) // 2048)
+    rows, columns = image.shape
+    step = max(1, max(rows, columns) // _MOST)
     source = source_of(image, settings)
-    tile, _ = source.read(0, (0, image.shape[0], 0, image.shape[1]))
-    shown = _bytes(tile)[::step, ::step]
-    labels = np.asarray(mask.labels[:, :])[::step, ::step]
-    return shown, labels
+    shown, labels = [], []
+    # Band by band, so that a picture of a gigapixel scene needs no gigapixels of memory.
+    deep = step * max(1, _BAND // columns // step)
+    for top in range(0, rows, deep):
+        bottom = min(rows, top + deep)
+        tile, _ = source.read(0, (top, bottom, 0, columns))
+        shown.append(_bytes(tile[:, ::step, ::step]))
+        labels.append(np.asarray(mask.labels[top:bottom, :])[::step, ::step])
+    return np.concatenate(shown), np.concatenate(labels)
 
 
 def _bytes(tile: AnyArray) -> UInt8Array:

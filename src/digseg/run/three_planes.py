@@ -15,6 +15,10 @@ from digseg.types import AnyArray, LabelArray, LazyArray, UInt8Array
 
 _GAP = 4  # pixels between the pictures
 _SLAB = 16  # planes looked through at once
+_LETTER = (120, 200, 255)
+_SMALLEST_LETTERED = 32
+#: What lies at the left and right edge of the planes across each axis.
+_SIDES: dict[Axis, tuple[str, str]] = {"z": ("R", "L"), "y": ("R", "L"), "x": ("A", "P")}
 
 
 def three_planes(
@@ -33,7 +37,7 @@ def three_planes(
     point = dict(zip("zyx", _point(axial.lazy(mask.labels), mask.nodata), strict=True))
     finest = min(axial.grid(volume.grid).spacing)
     pieces = {axis: _plane(volume, mask, settings, axis, point[axis], finest) for axis in AXES}
-    return _compose(pieces)
+    return _compose(pieces, lettered=volume.grid.space == "patient")
 
 
 def _point(labels: LazyArray, nodata: int | None) -> tuple[int, int, int]:
@@ -68,7 +72,9 @@ def _plane(
     return shown, labels[nearest]
 
 
-def _compose(pieces: dict[Axis, tuple[AnyArray, LabelArray]]) -> tuple[UInt8Array, LabelArray]:
+def _compose(
+    pieces: dict[Axis, tuple[AnyArray, LabelArray]], *, lettered: bool
+) -> tuple[UInt8Array, LabelArray]:
     axial, coronal, sagittal = (pieces[axis][0].shape for axis in AXES)
     left, top = max(axial[1], coronal[1]), max(axial[0], sagittal[0])
     height, width = top + _GAP + coronal[0], left + _GAP + sagittal[1]
@@ -80,4 +86,26 @@ def _compose(pieces: dict[Axis, tuple[AnyArray, LabelArray]]) -> tuple[UInt8Arra
         shown[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels
         labels[y : y + pixels.shape[0], x : x + pixels.shape[1]] = found
     grey = np.rint(np.clip(shown, 0, 1) * 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=-1), labels
+    picture = np.repeat(grey[..., None], 3, axis=-1)
+    if lettered:
+        for axis, (y, x) in places.items():
+            high, wide = pieces[axis][0].shape
+            _letter(picture[y : y + high, x : x + wide], *_SIDES[axis])
+    return picture, labels
+
+
+def _letter(picture: UInt8Array, left: str, right: str) -> None:
+    """Name the sides of a plane in it: R and L, or A and P."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    high, wide = picture.shape[:2]
+    if min(high, wide) < _SMALLEST_LETTERED:
+        return
+    canvas = Image.fromarray(picture)
+    size = max(10, min(high, wide) // 12)
+    font = ImageFont.load_default(size=size)
+    draw = ImageDraw.Draw(canvas)
+    margin = size // 4
+    for text, x, anchor in ((left, margin, "lm"), (right, wide - margin, "rm")):
+        draw.text((x, high / 2), text, fill=_LETTER, font=font, anchor=anchor)
+    picture[:] = np.asarray(canvas)

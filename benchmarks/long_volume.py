@@ -1,0 +1,139 @@
+"""Memory of a run over long volumes: 512 x 512 x 250 against 512 x 512 x 2,000, a cheap model.
+
+    python -m benchmarks long_volume [--slices 250 2000] [--planes z] [--prompts 2]
+
+Each length runs in a process of its own on a NIfTI file made for it; the growth of peak memory
+over the idle process, time and tiles are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from digseg.prompts import Prompt, PromptSet
+from digseg.types import Float32Array
+
+SIDE = 512
+
+
+@dataclass(frozen=True)
+class Cheap:
+    """Answers with the picture, darkened a little more for each prompt."""
+
+    identity: str = "cheap"
+    multiple: int = 1
+
+    def __call__(self, tiles: Float32Array, prompts: Sequence[Prompt]) -> Float32Array:
+        return np.stack([tiles[:, 1] * (1 - 0.01 * k) for k in range(len(prompts))], axis=1)
+
+
+def make(path: Path, slices: int) -> None:
+    """A CT-like NIfTI of air with a bright rod through all slices, written slice by slice."""
+    import nibabel as nib
+
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.int16)
+    header.set_data_shape((SIDE, SIDE, slices))
+    header.set_sform(np.diag([0.8, 0.8, 1.0, 1.0]), code=1)
+    header["vox_offset"] = 352
+    header["magic"] = b"n+1"
+    plane = np.full((SIDE, SIDE), -1000, np.int16)
+    plane[100:300, 200:400] = 60
+    noise = np.random.default_rng(0).integers(-20, 20, (8, SIDE, SIDE)).astype(np.int16)
+    with path.open("wb") as file:
+        file.write(header.binaryblock + b"\0" * 4)
+        for index in range(slices):
+            file.write((plane + noise[index % 8]).tobytes())
+
+
+def child(path: str, planes: str, prompts: int) -> None:
+    """One run; prints JSON."""
+    import psutil
+
+    from digseg.run.execute import execute
+    from digseg.run.job import Job, Outputs
+    from digseg.settings import SegmentSettings
+
+    peak = Peak()
+    idle = psutil.Process().memory_info().rss
+    names = [f"rod {index}" for index in range(prompts)]
+    target = Path(path).with_name("mask.nii")
+    settings = SegmentSettings(planes=planes)  # type: ignore[arg-type]
+    job = Job(path, PromptSet.parse(names), settings, Outputs(labels=target))
+    begun = time.perf_counter()
+    with peak, execute(job, model=Cheap()) as result:
+        tiles = result.tiles
+    seconds = time.perf_counter() - begun
+    print(
+        json.dumps({"idle": idle, "growth": peak.bytes - idle, "seconds": seconds, "tiles": tiles})
+    )
+
+
+class Peak:
+    """Largest private memory of this process, looked at ten times a second."""
+
+    def __enter__(self) -> Peak:
+        import threading
+
+        self.bytes, self._over = 0, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        import psutil
+
+        process = psutil.Process()
+        while not self._over.wait(0.1):
+            # Mapped pages of the input file are the system's cache, not ours.
+            info = process.memory_info()
+            self.bytes = max(self.bytes, info.rss - getattr(info, "shared", 0))
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--slices", nargs="+", type=int, default=[250, 2000])
+    parser.add_argument("--planes", default="z", choices=("z", "y", "x", "zyx"))
+    parser.add_argument("--prompts", type=int, default=2)
+    parser.add_argument("--child", default=None, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        child(args.child, args.planes, args.prompts)
+        return
+    print("| slices | voxels | growth of memory | tiles | seconds |\n|---|---|---|---|---|")
+    for slices in args.slices:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "long.nii"
+            make(path, slices)
+            words = [sys.executable, "-m", "benchmarks", "long_volume", "--child", str(path)]
+            words += ["--planes", args.planes, "--prompts", str(args.prompts)]
+            told = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+            row = json.loads(told.strip().splitlines()[-1])
+        growth = f"{row['growth'] / 2**20:.0f} MiB"
+        voxels = f"{SIDE * SIDE * slices / 1e6:.0f} M"
+        print(
+            f"| {slices} | {voxels} | {growth} | {row['tiles']} | {row['seconds']:.0f} |",
+            flush=True,
+        )
+    print(
+        f"\n{time.strftime('%Y-%m-%d')}, python -m benchmarks long_volume {' '.join(sys.argv[1:])}"
+    )
+
+
+if __name__ == "__main__":
+    main()
