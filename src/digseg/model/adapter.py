@@ -15,6 +15,7 @@ from torch import Tensor
 
 from digseg.errors import UsageError
 from digseg.model import network
+from digseg.model.mask_decoder import MATCHED
 from digseg.model.pipeline import DiGSegPipeline
 from digseg.model.registry import DEFAULT, PAPERS, ModelInfo, find_model
 from digseg.model.unet_split import DownState, needs_text_down
@@ -56,6 +57,28 @@ class LoadedModel:
         # The one-step way down holds no text in the default layout, so it is part of the encoding.
         self._keeps_down = steps == 1 and ensemble == 1 and not needs_text_down(pipeline.unet)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as a name: a worker process loads the weights from the folder itself."""
+        if self.info is None:
+            raise TypeError("a model that was not loaded from a folder can't travel to a worker")
+        device = self.pipeline.unet.device.type
+        return _reload, (str(self.info.folder), device, self.steps, self.ensemble, self.seed)
+
+    def vram_bytes(self, tile: tuple[int, int], prompts: int, batch: int) -> int:
+        """Peak on the GPU for a batch, from the calls done so far; 0 on the CPU.
+
+        The part beyond the weights grows with the batch.
+        """
+        if self.pipeline.unet.device.type != "cuda":
+            return 0
+        weights = sum(
+            tensor.numel() * tensor.element_size()
+            for part in self.pipeline.components.values()
+            if isinstance(part, torch.nn.Module)
+            for tensor in part.parameters()
+        )
+        return weights + batch * max(0, torch.cuda.max_memory_allocated() - weights)
+
     @property
     def identity(self) -> str:
         """SHA-256 over weights, configurations and every option that changes an answer."""
@@ -89,7 +112,7 @@ class LoadedModel:
             if self._keeps_down:
                 timestep = network.last_timestep(self.pipeline.scheduler)
                 down = network.way_down(self.pipeline.parts, encoded, timestep)
-                encoded = {k: encoded[k] for k in ("half", "quarter") if k in encoded}
+                encoded = {k: encoded[k] for k in MATCHED if k in encoded}
                 encoded |= {"sample": down.sample, "time": down.time.expand(len(tiles), -1)}
                 encoded |= {f"{_SKIP}{i}": skip for i, skip in enumerate(down.skips)}
             return {k: v.to(torch.float16).cpu().numpy() for k, v in encoded.items()}
@@ -199,6 +222,11 @@ def load(
         if isinstance(part, torch.nn.Module):
             part.requires_grad_(False).eval()
     return LoadedModel(pipeline, digest(info), steps, ensemble, seed, info)
+
+
+def _reload(folder: str, device: str, steps: int, ensemble: int, seed: int) -> LoadedModel:
+    """A `LoadedModel` that travelled to another process."""
+    return load(folder, device=device, steps=steps, ensemble=ensemble, seed=seed)
 
 
 def find_device(name: str) -> torch.device:
