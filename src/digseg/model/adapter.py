@@ -80,6 +80,11 @@ class LoadedModel:
         return weights + batch * max(0, torch.cuda.max_memory_allocated() - weights)
 
     @property
+    def preferred_batch(self) -> int:
+        """Tiles at once where the run may choose: one fills a CPU, a GPU wants more."""
+        return 8 if self.pipeline.unet.device.type == "cuda" else 1
+
+    @property
     def identity(self) -> str:
         """SHA-256 over weights, configurations and every option that changes an answer."""
         options: dict[str, Any] = {"steps": self.steps, "ensemble": self.ensemble}
@@ -212,12 +217,13 @@ def load(
         The device is not there.
     """
     info = find_model(name_or_folder)
+    place = find_device(device)
     if threads:
         torch.set_num_threads(threads)
     with quiet():
         pipeline = DiGSegPipeline.from_pretrained(info.folder)
-    # Stored in half precision; every half float is a float exactly.
-    pipeline.to(find_device(device), torch.float32)
+        # Stored in half precision; every half float is a float exactly.
+        pipeline.to(place, torch.float32)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.requires_grad_(False).eval()

@@ -100,6 +100,7 @@ def new_pipeline(
             channels=(deep, deep, middle, low),
             hidden=layout.hidden,
             detail_channels=layout.decoder,
+            direct_channels=(low, low, *reversed(layout.detail)),
         ),
         image_encoder=ImageEncoder(
             latent_channels=layout.latents,

@@ -17,6 +17,9 @@ from torch.nn import functional
 
 from digseg.model.text_pathway import TextPathway
 
+#: Features that are matched with the text directly, coarse to fine.
+MATCHED = ("sixteenth", "eighth", "quarter", "half")
+
 
 class Residual(nn.Module):
     """Two convolutions beside the identity."""
@@ -80,7 +83,7 @@ class MaskDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         latents
             Mask latents ``[B, L, H/8, W/8]``.
         details
-            The image encoder's ``half`` and ``quarter``, ``[N, C, ...]``; empty without one.
+            The image encoder's features, ``[N, C, ...]`` each; empty without one.
         rows
             For each of the B latents the picture (0 to N - 1) it belongs to.
         pathway, text
@@ -100,4 +103,6 @@ class MaskDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
             x = inject[1](x, text)
         x = functional.silu(self.at_half(functional.silu(x)))
         x = self.exit(x)  # [B,1,H/2,W/2]
+        if pathway is not None and text is not None and len(pathway.direct):
+            x = x + pathway.match([details[name] for name in MATCHED], text, rows)
         return functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)

@@ -8,6 +8,7 @@ features and projected text, one map for each head: which pixels look like the w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -49,6 +50,25 @@ class Injection(nn.Module):
         return changed + torch.as_tensor(self.out(dots / length))
 
 
+class Match(nn.Module):
+    """How well the picture's own features fit the words: a logit for each pixel of one scale.
+
+    A linear classifier whose weights are a function of the text; it starts at zero.
+    """
+
+    def __init__(self, channels: int, hidden: int, dim: int) -> None:
+        super().__init__()
+        self.query = nn.Conv2d(channels, dim, 1)
+        self.key = nn.Linear(hidden, dim)
+        nn.init.zeros_(self.key.weight)
+        nn.init.zeros_(self.key.bias)
+
+    def forward(self, features: Tensor, e: Tensor, rows: Tensor) -> Tensor:
+        """Features ``[N, C, h, w]``, embeddings ``[B, hidden]``: logits ``[B, 1, h, w]``."""
+        query = self.query(features)[rows]  # [B,d,h,w]
+        return torch.einsum("bdhw,bd->bhw", query, self.key(e))[:, None]
+
+
 class TextPathway(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Language features for every scale of one U-Net and of its mask decoder.
 
@@ -66,6 +86,10 @@ class TextPathway(ModelMixin, ConfigMixin):  # type: ignore[misc]
     detail_channels, detail_heads, detail_head_dim
         The same for the mask decoder at 1/4 and 1/2, where every channel is costly (no heads:
         scale and shift alone); empty without a mask decoder.
+    direct_channels, direct_dim
+        Channels of the image encoder's features at 1/16, 1/8, 1/4 and 1/2 that are matched with
+        the text directly, coarse to fine, and added to the mask decoder's logits; empty without
+        an image encoder.
     mask_padding
         Whether cross-attention leaves out the padding of a prompt. False as in Stable Diffusion.
     """
@@ -84,6 +108,8 @@ class TextPathway(ModelMixin, ConfigMixin):  # type: ignore[misc]
         detail_channels: tuple[int, ...] = (32, 16),
         detail_heads: tuple[int, ...] = (2, 0),
         detail_head_dim: int = 8,
+        direct_channels: tuple[int, ...] = (),
+        direct_dim: int = 32,
         mask_padding: bool = True,
     ) -> None:
         super().__init__()
@@ -96,6 +122,20 @@ class TextPathway(ModelMixin, ConfigMixin):  # type: ignore[misc]
             Injection(c, hidden, n, detail_head_dim)
             for c, n in zip(detail_channels, detail_heads, strict=True)
         )
+
+        self.direct = nn.ModuleList(Match(c, hidden, direct_dim) for c in direct_channels)
+
+    def match(self, features: Sequence[Tensor], e: Tensor, rows: Tensor) -> Tensor | None:
+        """Logits ``[B, 1, h, w]`` at the finest of the scales; `None` where nothing is matched."""
+        logits: Tensor | None = None
+        for layer, found in zip(self.direct, features, strict=True):
+            here = layer(found, e, rows)
+            if logits is not None:
+                here = here + functional.interpolate(
+                    logits, scale_factor=2.0, mode="bilinear", align_corners=False
+                )
+            logits = here
+        return logits
 
     def align(self, pooled: Tensor) -> Tensor:
         """Pooled states ``[B, text_dim]`` to unit vectors ``[B, embed_dim]`` that compare."""
