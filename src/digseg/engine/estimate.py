@@ -144,7 +144,8 @@ def fitted_plan(
     Blocks never change an answer, so a tight limit makes them smaller before it is refused.
     """
     fixed = plan is not None
-    plan = plan or Plan.make(shape, len(prompts), settings, multiple=model.multiple)
+    batch = settings.batch or int(getattr(model, "preferred_batch", 1))
+    plan = plan or Plan.make(shape, len(prompts), settings, multiple=model.multiple, batch=batch)
     allowed = memory.allowed_bytes(settings.memory)
     base = memory.process_bytes()
     found = needs(plan, len(prompts), base, working)
