@@ -307,7 +307,9 @@ def main(load: Loader = load_model) -> None:
     sys.stdout = sys.stderr
     if hasattr(os, "nice"):
         os.nice(5)  # the viewer goes first where the two share a core
-    Engine(sys.stdin.buffer, outbox, load).serve()
+    # A stream of its own: at the end Python wants the lock of the standard one, which a thread holds.
+    inbox = os.fdopen(os.dup(0), "rb")
+    Engine(inbox, outbox, load).serve()
 
 
 if __name__ == "__main__":

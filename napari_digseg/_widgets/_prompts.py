@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
     QMenu,
-    QToolButton,
+    QPushButton,
     QVBoxLayout,
     QWidget,
 )
@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 from digseg.errors import PromptError
 from napari_digseg._presets import PRESETS
 from napari_digseg._state import PromptRow, State
+from napari_digseg._widgets._icons import cross, eye, pencil
 from napari_digseg._widgets._style import flat, hint, swatch
 from napari_digseg._widgets._threshold import ThresholdSlider
 
@@ -54,10 +55,8 @@ class PromptList(QWidget):
             "label."
         )
         self.entry.returnPressed.connect(self.add)
-        self.presets = QToolButton()
-        self.presets.setText("Presets")
+        self.presets = QPushButton("Presets")
         self.presets.setToolTip("Start from a list of prompts.")
-        self.presets.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(self.presets)
         for name in PRESETS:
             menu.addAction(name, lambda name=name: self._set_prompts(self._get().preset(name)))
@@ -110,14 +109,21 @@ class PromptList(QWidget):
         return self._rows[name]
 
     def _rebuild(self, state: State) -> None:
-        for old in self._rows.values():
-            self._list.removeWidget(old)
-            old.deleteLater()
-        self._rows = {}
-        for row in state.rows:
-            made = _Row(row, self._edit_look, self._edit_prompt, self._remove)
-            self._rows[row.prompt.name] = made
-            self._list.addWidget(made)
+        wanted = [row.prompt.name for row in state.rows]
+        for name in [name for name in self._rows if name not in wanted]:
+            gone = self._rows.pop(name)
+            gone.hide()
+            self._list.removeWidget(gone)
+            gone.deleteLater()
+        rows = {}
+        for place, row in enumerate(state.rows):
+            name = row.prompt.name
+            kept = self._rows.get(name)
+            if kept is None:
+                kept = _Row(row, self._edit_look, self._edit_prompt, self._remove)
+            rows[name] = kept
+            self._list.insertWidget(place, kept)
+        self._rows = rows
 
     def _edit_look(self, name: str, **changes: Any) -> None:
         self._set_look(self._get().edit(name, **changes))
@@ -150,9 +156,9 @@ class _Row(QFrame):
         self.color.setIconSize(QSize(16, 16))
         self.name = QLabel()
         self.name.setTextInteractionFlags(Qt.TextInteractionFlag.NoTextInteraction)
-        self.edit = flat("✎", lambda: self._rename(edit_prompt), "Rename, or change synonyms.")
+        self.edit = flat(pencil(), lambda: self._rename(edit_prompt), "Rename, or change synonyms.")
         self.eye = flat(
-            "👁",
+            eye(on=True),
             lambda on: edit_look(name, shown=on),
             "Give this prompt a label; without, it still competes with the others.",
             checkable=True,
@@ -163,7 +169,7 @@ class _Row(QFrame):
             "Negative: competes with the others but never gets a label.",
             checkable=True,
         )
-        self.remove = flat("✕", lambda: remove(name), "Remove this prompt.")
+        self.remove = flat(cross(), lambda: remove(name), "Remove this prompt.")
         top = QHBoxLayout()
         top.setSpacing(2)
         for widget in (self.color, self.name):
@@ -198,7 +204,7 @@ class _Row(QFrame):
             button.blockSignals(False)
         self.negative.setStyleSheet("font-weight: bold; color: #e0564f" if prompt.negative else "")
         self.eye.setEnabled(not prompt.negative)
-        self.eye.setStyleSheet("" if row.shown and not prompt.negative else "color: gray")
+        self.eye.setIcon(eye(on=row.shown and not prompt.negative))
         self.slider.set_color(prompt.color)
         self.slider.set_value(row.threshold)
         self.slider.set_histogram(histogram)

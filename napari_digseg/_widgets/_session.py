@@ -16,15 +16,24 @@ _SESSIONS: dict[int, tuple[Controller, list[int]]] = {}
 
 
 def controller_for(viewer: Any) -> Controller:
-    """The controller of a viewer, made when first asked for."""
+    """The controller of a viewer, made when first asked for.
+
+    napari hands every widget a proxy of its own: what is behind it is the same for all.
+    """
+    viewer = unwrapped(viewer)
     if id(viewer) not in _SESSIONS:
         _SESSIONS[id(viewer)] = (Controller(viewer, preferences=preferences()), [])
     return _SESSIONS[id(viewer)][0]
 
 
+def unwrapped(viewer: Any) -> Any:
+    """The viewer behind napari's proxy."""
+    return getattr(viewer, "__wrapped__", viewer)
+
+
 def join(widget: QWidget, viewer: Any, listener: Callable[[], None]) -> Controller:
     """Tie a widget to its viewer's controller for as long as the widget lives."""
-    key, token = id(viewer), id(widget)
+    key, token = id(unwrapped(viewer)), id(widget)
     controller = controller_for(viewer)
     _SESSIONS[key][1].append(token)
     controller.listeners.append(listener)

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import QFrame, QLabel, QPushButton, QToolButton, QWidget
 
 ACCENT = "#2f7de1"
 BAD = "#e0564f"
 
+# Greys are half transparent: they do on a light and on a dark theme.
 SHEET = f"""
 QPushButton#primary {{
     background: {ACCENT}; color: white; font-weight: 600; padding: 7px 14px; border-radius: 4px;
 }}
 QPushButton#primary:hover {{ background: #4a92ef; }}
-QPushButton#primary:disabled {{ background: palette(mid); color: palette(dark); }}
+QPushButton#primary:disabled {{ background: rgba(128, 128, 128, 50); color: gray; }}
 QPushButton#danger {{ color: white; background: {BAD}; font-weight: 600; padding: 7px 14px;
     border-radius: 4px; }}
-QPushButton#danger:disabled {{ background: transparent; color: palette(mid); }}
-QLabel#hint {{ color: palette(placeholder-text); }}
+QPushButton#danger:disabled {{ background: rgba(128, 128, 128, 50); }}
+QLabel#hint {{ color: rgba(140, 148, 158, 230); }}
 QLabel#heading {{ font-weight: 600; padding-top: 4px; }}
 QLabel#bad {{ color: {BAD}; }}
-QProgressBar {{ max-height: 6px; border: none; border-radius: 3px; background: palette(base); }}
+QProgressBar {{ max-height: 6px; border: none; border-radius: 3px;
+    background: rgba(128, 128, 128, 60); }}
 QProgressBar::chunk {{ background: {ACCENT}; border-radius: 3px; }}
-QFrame#row {{ border: 1px solid palette(mid); border-radius: 5px; }}
+QFrame#row {{ border: 1px solid rgba(128, 128, 128, 70); border-radius: 5px;
+    background: rgba(128, 128, 128, 22); }}
+QFrame#row QLabel {{ background: transparent; }}
 QToolButton#flat {{ border: none; background: transparent; padding: 1px 3px; }}
-QToolButton#flat:hover {{ background: palette(mid); border-radius: 3px; }}
+QToolButton#flat:hover {{ background: rgba(128, 128, 128, 80); border-radius: 3px; }}
 """
 
 
@@ -54,11 +58,15 @@ def button(text: str, clicked: Any, tip: str, name: str = "") -> QPushButton:
     return made
 
 
-def flat(text: str, clicked: Any, tip: str, *, checkable: bool = False) -> QToolButton:
-    """A button of one sign without a frame."""
+def flat(sign: str | QIcon, clicked: Any, tip: str, *, checkable: bool = False) -> QToolButton:
+    """A button of one word or icon, without a frame."""
     made = QToolButton()
     made.setObjectName("flat")
-    made.setText(text)
+    if isinstance(sign, QIcon):
+        made.setIcon(sign)
+        made.setIconSize(QSize(15, 15))
+    else:
+        made.setText(sign)
     made.setToolTip(tip)
     made.setCheckable(checkable)
     made.setCursor(Qt.CursorShape.PointingHandCursor)

@@ -67,10 +67,9 @@ class ThresholdSlider(QWidget):
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         width, height = self.width() - 2, self.height() - 2
         painter.setPen(Qt.PenStyle.NoPen)
-        base = self.palette().color(self.palette().ColorRole.Base)
-        painter.setBrush(base)
+        painter.setBrush(QColor(128, 128, 128, 36))
         painter.drawRoundedRect(QRectF(1, 1, width, height), 3, 3)
-        grey = self.palette().color(self.palette().ColorRole.Mid)
+        grey = QColor(128, 128, 128, 130)
         step = width / _BINS
         for index, tall in enumerate(self._heights):
             above = (index + 0.5) / _BINS >= self._value

@@ -30,9 +30,9 @@ class ReviewWidget(QWidget):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
-        self.viewer = napari_viewer
         self.setStyleSheet(SHEET)
         self.controller = join(self, napari_viewer, self.refresh)
+        self.viewer = self.controller.viewer
         act = self.controller
         self.coverage = QCheckBox("Show coverage: done green, failed red, no data grey")
         self.coverage.toggled.connect(self._show_coverage)

@@ -26,6 +26,7 @@ from digseg.settings import SegmentSettings
 from napari_digseg._models import model_names
 from napari_digseg._state import REGIONS, State
 from napari_digseg._widgets._advanced import Advanced
+from napari_digseg._widgets._icons import copy
 from napari_digseg._widgets._prompts import PromptList
 from napari_digseg._widgets._session import join
 from napari_digseg._widgets._style import SHEET, button, flat, heading, line
@@ -47,10 +48,10 @@ class SegmentWidget(QWidget):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
-        self.viewer = napari_viewer
         self.setStyleSheet(SHEET)
         self.setMinimumWidth(330)
         self.controller = join(self, napari_viewer, self.refresh)
+        self.viewer = self.controller.viewer
         self._shown: Any = None
         self._build()
         self._connect()
@@ -127,7 +128,7 @@ class SegmentWidget(QWidget):
         self.command = QLineEdit()
         self.command.setReadOnly(True)
         self.command.setToolTip("Does the same run from a terminal, to the same bytes.")
-        self.copy = flat("⧉", self._copy, "Copy the command line.")
+        self.copy = flat(copy(), self._copy, "Copy the command line.")
         layout = QVBoxLayout()
         first, second, third = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
         first.addWidget(self.run, 2)
