@@ -27,6 +27,7 @@ def three_planes(
     """Axial (top left), sagittal (top right) and coronal (bottom left) planes as one picture.
 
     They cross where the mask has most to show; all have the same number of pixels a millimetre.
+    Where the volume is thin they stand below one another: axial, coronal, sagittal.
 
     Returns
     -------
@@ -75,12 +76,13 @@ def _plane(
 def _compose(
     pieces: dict[Axis, tuple[AnyArray, LabelArray]], *, lettered: bool
 ) -> tuple[UInt8Array, LabelArray]:
-    axial, coronal, sagittal = (pieces[axis][0].shape for axis in AXES)
-    left, top = max(axial[1], coronal[1]), max(axial[0], sagittal[0])
-    height, width = top + _GAP + coronal[0], left + _GAP + sagittal[1]
+    places = _places(
+        {axis: (shown.shape[0], shown.shape[1]) for axis, (shown, _) in pieces.items()}
+    )
+    height = max(y + pieces[axis][0].shape[0] for axis, (y, _) in places.items())
+    width = max(x + pieces[axis][0].shape[1] for axis, (_, x) in places.items())
     shown = np.zeros((height, width), dtype=np.float32)
     labels = np.zeros((height, width), dtype=pieces["z"][1].dtype)
-    places: dict[Axis, tuple[int, int]] = {"z": (0, 0), "x": (0, left + _GAP), "y": (top + _GAP, 0)}
     for axis, (y, x) in places.items():
         pixels, found = pieces[axis]
         shown[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels
@@ -94,6 +96,16 @@ def _compose(
     return picture, labels
 
 
+def _places(sizes: dict[Axis, tuple[int, int]]) -> dict[Axis, tuple[int, int]]:
+    """Upper left corner of each plane: in a square, or in a column where side views are flat."""
+    axial, coronal, sagittal = (sizes[axis] for axis in ("z", "y", "x"))
+    below = axial[0] + _GAP
+    if 2 * coronal[0] < axial[0]:
+        return {"z": (0, 0), "y": (below, 0), "x": (below + coronal[0] + _GAP, 0)}
+    right = max(axial[1], coronal[1]) + _GAP
+    return {"z": (0, 0), "y": (max(below, sagittal[0] + _GAP), 0), "x": (0, right)}
+
+
 def _letter(picture: UInt8Array, left: str, right: str) -> None:
     """Name the sides of a plane in it: R and L, or A and P."""
     from PIL import Image, ImageDraw, ImageFont
@@ -102,7 +114,7 @@ def _letter(picture: UInt8Array, left: str, right: str) -> None:
     if min(high, wide) < _SMALLEST_LETTERED:
         return
     canvas = Image.fromarray(picture)
-    size = max(10, min(high, wide) // 12)
+    size = min(max(12, min(high, wide) // 12), high // 2)
     font = ImageFont.load_default(size=size)
     draw = ImageDraw.Draw(canvas)
     margin = size // 4
