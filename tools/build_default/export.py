@@ -1,0 +1,69 @@
+"""Write a trained pipeline as the default model: half precision, safetensors, no local paths.
+
+Usage::
+
+    python tools/build_default/export.py TRAINED/pipeline -o src/digseg/weights/digseg-tiny
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import torch
+
+from digseg.model.pipeline import DiGSegPipeline
+from digseg.model.registry import PAPERS
+
+#: The package with its weights stays below this.
+LARGEST = 40_000_000
+
+
+def export(trained: Path, folder: Path) -> int:
+    """Write ``folder`` anew from a trained pipeline; model cards that stand there stay.
+
+    Returns
+    -------
+    Bytes of the folder.
+    """
+    pipeline = DiGSegPipeline.from_pretrained(trained)
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.half()
+    partial = folder.with_name(folder.name + ".part")
+    shutil.rmtree(partial, ignore_errors=True)
+    pipeline.save_pretrained(partial)
+    for file in partial.rglob("*.json"):
+        _forget_paths(file)
+    for name in PAPERS:
+        if (folder / name).exists():
+            shutil.copy2(folder / name, partial / name)
+    size = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file())
+    if size > LARGEST:
+        raise SystemExit(f"The model takes {size} bytes, more than {LARGEST}.")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    return size
+
+
+def _forget_paths(file: Path) -> None:
+    """Drop where the parts were on the machine that trained them."""
+    text = json.loads(file.read_text(encoding="utf-8"))
+    if isinstance(text, dict) and text.pop("_name_or_path", None) is not None:
+        file.write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("trained", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    args = parser.parse_args()
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    print(f"{export(args.trained, args.output) / 1e6:.1f} MB in {args.output}")
+
+
+if __name__ == "__main__":
+    main()
