@@ -163,6 +163,8 @@ def without_nodata(labels: LazyArray, coverage: LazyArray) -> LazyArray:
 def volume_stretch(volume: Volume, settings: SegmentSettings) -> Stretch:
     """Values that become 0 and 1: a CT's window in HU, else percentiles of the whole volume.
 
+    A volume of bytes is a picture already and keeps its scale, 0 to 255.
+
     A part of a volume is stretched by what the whole one holds, so that it looks the same.
     """
     volume = volume.meta.get(WHOLE, volume)
@@ -177,7 +179,7 @@ def volume_stretch(volume: Volume, settings: SegmentSettings) -> Stretch:
             return stretch_of(
                 samples.astype(np.float32)[None],
                 np.ones(samples.size, dtype=bool),
-                np.dtype(np.float32),
+                np.dtype(volume.data.dtype),  # 8-bit volumes keep their scale, as in training
                 settings.percentiles,
             )
     return Stretch((window[0],), (window[1],))
