@@ -52,6 +52,30 @@ def test_a_synonym_that_is_not_understood_lowers_only_the_synonyms(tmp_path: Pat
     assert found["synonym_ratio"] == pytest.approx(0.75)
 
 
+def test_synonyms_compete_as_the_arg_max_does(tmp_path: Path, rng: np.random.Generator) -> None:
+    """One class by a synonym, the others by name: equal to a whole arg-max with that map."""
+    from digseg.evaluate.dataset import read_set
+    from digseg.evaluate.scores import SetScores, decide
+
+    classes = [(1, "a", ("s0",)), (2, "b", ("s1",)), (3, "c", ("s2",))]
+    folder = write_set(tmp_path / "s", {"val": {"x": _halves()}}, classes)
+    stack = rng.integers(0, 4, (2, 3, 9, 11)).astype(np.float32) / 4  # many ties
+    synonym = rng.integers(0, 4, (2, 9, 11)).astype(np.float32) / 4
+    truth = rng.integers(0, 4, (2, 9, 11)).astype(np.uint16)
+    valid = rng.random((2, 9, 11)) > 0.2
+    for exhaustive in (False, True):
+        scores = SetScores(read_set(folder), exhaustive=exhaustive)
+        for index in range(3):
+            words = {index: {f"s{index}": synonym}}
+            scores.add_synonyms(stack, words, truth, valid, (0, 1, 2))
+            replaced = stack.copy()
+            replaced[:, index] = synonym
+            won = decide(replaced, 0.5, exhaustive, (0, 1, 2)) == index + 1
+            true = truth == index + 1
+            expected = (won & true & valid).sum() / ((won | true) & valid).sum()
+            assert scores.synonyms[index, f"s{index}"].iou == pytest.approx(expected)
+
+
 def test_background_is_left_out_of_the_mean_and_ignored_pixels_do_not_count(
     tmp_path: Path,
 ) -> None:

@@ -21,7 +21,7 @@ from digseg.evaluate.metrics import Counts, iou_of, mean
 from digseg.evaluate.predict import Predictor
 from digseg.evaluate.scores import SetScores, absent_prompts
 from digseg.events import Callback, Notice, StageAdvanced, StageStarted, ignore
-from digseg.prompts import Prompt, normalise
+from digseg.prompts import Prompt
 from digseg.types import Float32Array, SegmentationModel
 
 
@@ -228,8 +228,10 @@ def _evaluate_item(
         raise DatasetError(f"{labelled.name}: no class is annotated in {item.name}.")
     always = list(dict.fromkeys([*names, *_group_names(scores, item)]))
     absent = absent_prompts(labelled, settings.absent)
-    rounds = _synonym_rounds(labelled, item, settings.synonyms)
-    more = [*absent, *(word for words in rounds for word in words)]
+    synonyms = {
+        index: labelled.classes[index].synonyms[: settings.synonyms] for index in item.known
+    }
+    more = [*absent, *(word for words in synonyms.values() for word in words)]
     more = [word for word in dict.fromkeys(more) if word not in always]
     size = int(np.prod(item.planes.shape[-2:]))
     asked = spread(len(item.planes), budget.take(len(item.planes), size * len(more)))
@@ -248,11 +250,10 @@ def _evaluate_item(
                 continue
             for word in absent:
                 scores.add_absent(word, maps[word], valid)
-            if rounds:
-                scores.add_reference(decided, truth, valid)
-            for index, synonyms in enumerate(rounds):
-                stack = np.stack([maps[word] for word in synonyms], axis=1)
-                scores.add_synonyms(index, stack, truth, valid, item.known)
+            stack = np.stack([maps[name] for name in names], axis=1)
+            asked_by = {i: {word: maps[word] for word in words} for i, words in synonyms.items()}
+            scores.add_reference(decided, truth, valid)
+            scores.add_synonyms(stack, asked_by, truth, valid, item.known)
     assert counts is not None
     present = [v for v, row in zip(iou_of(counts), counts[1:], strict=True) if row.sum()]
     scores.pictures.append({"name": item.name, "miou": mean(present)})
@@ -272,20 +273,3 @@ def _group_names(scores: SetScores, item: Item) -> list[str]:
         return []
     asked = {int(scores.groups.table[index + 1]) for index in item.known}
     return [name for place, name in enumerate(scores.groups.names, 1) if place in asked]
-
-
-def _synonym_rounds(labelled: LabelledSet, item: Item, count: int) -> list[list[str]]:
-    """For each round the words asked in place of the names; the name where no synonym is left."""
-    classes = [labelled.classes[index] for index in item.known]
-    most = max((len(one.synonyms) for one in classes), default=0)
-    rounds = []
-    for index in range(min(count, most)):
-        words = [one.synonyms[index] if index < len(one.synonyms) else one.name for one in classes]
-        # Two classes may share a synonym (roof): the later one keeps its name in that round.
-        seen: set[str] = set()
-        for place, word in enumerate(words):
-            if normalise(word) in seen:
-                words[place] = classes[place].name
-            seen.add(normalise(words[place]))
-        rounds.append(words)
-    return rounds

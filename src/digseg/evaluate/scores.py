@@ -126,7 +126,7 @@ class SetScores:
     absent_outside: dict[str, Area] = field(init=False, default_factory=dict)
     calibration: Calibration = field(init=False, default_factory=Calibration)
     reference: Confusion = field(init=False)
-    rounds: list[Confusion] = field(init=False, default_factory=list)
+    synonyms: dict[tuple[int, str], Overlap] = field(init=False, default_factory=dict)
     pictures: list[dict[str, Any]] = field(init=False, default_factory=list)
     planes: int = field(init=False, default=0)
 
@@ -209,17 +209,35 @@ class SetScores:
 
     def add_synonyms(
         self,
-        index: int,
         stack: Float32Array,
+        words: Mapping[int, Mapping[str, Float32Array]],
         truth: AnyArray,
         valid: BoolArray,
         known: Sequence[int],
     ) -> None:
-        """Count planes asked for by synonyms (round ``index``), maps ``[n, K, y, x]``."""
-        while len(self.rounds) <= index:
-            self.rounds.append(Confusion(self.labelled.names))
-        decided = decide(stack, self.threshold, self.exhaustive, known)
-        self.rounds[index].add(truth, decided, valid)
+        """Count planes in which one class is asked by a synonym, the others by their names.
+
+        Parameters
+        ----------
+        stack
+            Maps ``[n, K, y, x]`` of the names of ``known``.
+        words
+            By class index, the maps ``[n, y, x]`` of its synonyms.
+        """
+        # A class wins the arg-max where it beats those before it and those after it don't.
+        before = np.maximum.accumulate(stack, axis=1)
+        after = np.maximum.accumulate(stack[:, ::-1], axis=1)[:, ::-1]
+        for place, index in enumerate(known):
+            true = truth == index + 1
+            for word, soft in words.get(index, {}).items():
+                won = np.ones(soft.shape, dtype=bool)
+                if len(known) == 1 or not self.exhaustive:
+                    won &= soft >= self.threshold
+                if place > 0:
+                    won &= soft > before[:, place - 1]
+                if place + 1 < len(known):
+                    won &= soft >= after[:, place + 1]
+                self.synonyms.setdefault((index, word), Overlap()).add(true, won, valid)
 
     def add_reference(self, decided: AnyArray, truth: AnyArray, valid: BoolArray) -> None:
         """Count the canonical answer on the planes that synonyms are asked on."""
@@ -276,13 +294,11 @@ class SetScores:
         }
 
     def _synonyms(self) -> dict[str, Any]:
-        by_class: dict[str, dict[str, float | None]] = {}
+        by_class: dict[str, dict[str, float]] = {}
         canonical = self.reference.iou()
-        for index, confusion in enumerate(self.rounds):
-            values = confusion.iou()
-            for item in self.labelled.classes:
-                if index < len(item.synonyms) and values[item.name] is not None:
-                    by_class.setdefault(item.name, {})[item.synonyms[index]] = values[item.name]
+        for (index, word), overlap in self.synonyms.items():
+            if overlap.iou is not None:
+                by_class.setdefault(self.labelled.names[index], {})[word] = overlap.iou
         synonym = mean(mean(words.values()) for words in by_class.values())
         reference = mean(canonical[name] for name in by_class)
         return {
