@@ -91,12 +91,15 @@ def _measure(task: Task, folder: Path, callback: Callback) -> dict[str, Any]:
     store = folder / "probabilities.zarr"
     outputs = Outputs(labels=folder / "labels.tif", probabilities=store)
     job = Job(str(scene), prompts, task.settings, outputs, overwrite=True)
+    before = _written()
     with PeakMeter() as meter:
         begin = time.perf_counter()
         result = execute(job, model=model, callback=callback)
         seconds = time.perf_counter() - begin
+    written = _written() - before
     pixels = rows * columns
     stored = sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
+    outputs_bytes = (folder / "labels.tif").stat().st_size
     lattice = result.store.plan.lattice
     return {
         "engine": "digseg",
@@ -112,6 +115,7 @@ def _measure(task: Task, folder: Path, callback: Callback) -> dict[str, Any]:
         "redundancy": round(lattice.computed_pixels / pixels, 4),
         "megapixels_per_second": round(pixels / seconds / 1e6, 4),
         "output_sha256": hash_labels(result.mask.labels),
+        "write_amplification": round(written / (stored + outputs_bytes), 3),
         "seconds": round(seconds, 3),
         "model_seconds": round(result.model_seconds, 3),
         "tiles": result.tiles,
@@ -121,6 +125,16 @@ def _measure(task: Task, folder: Path, callback: Callback) -> dict[str, Any]:
         "peak_bytes": meter.peak,
         "store_bytes": stored,
     }
+
+
+def _written() -> int:
+    """Bytes that this process has written so far; 0 where the system does not tell."""
+    import psutil
+
+    process = psutil.Process()
+    if not hasattr(process, "io_counters"):  # macOS
+        return 0
+    return int(getattr(process.io_counters(), "write_chars", 0))
 
 
 def hash_labels(labels: LazyArray, rows: int = 512) -> str:
