@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from digseg.errors import CorruptInputError, UnsupportedInputError
-from digseg.io._dicom_scan import BROKEN, Instance
+from digseg.io._dicom_scan import Instance, guarded
 from digseg.types import AnyArray
 
 #: Directions that differ by less are the same (they are written with few digits).
@@ -74,16 +74,10 @@ def frames_of(instance: Instance) -> list[Frame]:
     UnsupportedInputError
         Several frames whose places are not stated.
     """
-    try:
+    with guarded(instance.path.name):
         if instance.header.get("PerFrameFunctionalGroupsSequence"):
             return _enhanced(instance)
         return _classic(instance)
-    except BROKEN as error:
-        if isinstance(error, (CorruptInputError, UnsupportedInputError)):
-            raise
-        raise CorruptInputError(
-            f"The DICOM header of {instance.path.name} is damaged ({error})."
-        ) from error
 
 
 def _classic(instance: Instance) -> list[Frame]:

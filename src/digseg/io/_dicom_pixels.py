@@ -13,7 +13,7 @@ import numpy as np
 
 from digseg.errors import CorruptInputError, UnsupportedInputError
 from digseg.io._dicom_geometry import Frame
-from digseg.io._dicom_scan import BROKEN, quiet, read_header
+from digseg.io._dicom_scan import broken, quiet, read_header
 from digseg.lazy import Bounds, WindowArray
 from digseg.types import AnyArray, LazyArray
 
@@ -57,7 +57,7 @@ def decode(path: Path, index: int | None) -> AnyArray:
         raise UnsupportedInputError(
             f"{path.name} is compressed in a way not known ({error})."
         ) from error
-    except BROKEN as error:
+    except broken() as error:
         if isinstance(error, RuntimeError) and "missing" in str(error).lower():
             raise UnsupportedInputError(
                 f"{path.name} is compressed in a way that needs a decoder: install python-gdcm."
@@ -192,7 +192,7 @@ def _rgb(path: Path, header: Any) -> AnyArray:
         try:
             with quiet():
                 array = apply_color_lut(array, header)
-        except BROKEN as error:
+        except broken() as error:
             raise CorruptInputError(f"The palette of {path.name} is damaged ({error}).") from error
     if array.ndim != 3 or array.shape[2] < 3:
         raise CorruptInputError(f"{path.name} decodes to {array.shape}, no colour picture.")

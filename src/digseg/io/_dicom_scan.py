@@ -12,23 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from digseg.errors import CorruptInputError, UnsupportedInputError, UsageError
-
-#: What pydicom raises on damaged files: it has no error of its own for most of them.
-BROKEN = (
-    AttributeError,
-    EOFError,
-    IndexError,
-    KeyError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
+from digseg.errors import CorruptInputError, DigsegError, UnsupportedInputError, UsageError
 
 #: Float, double and integer pixel data.
 _PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
@@ -83,12 +67,53 @@ class Series:
         }
 
 
+def broken() -> tuple[type[Exception], ...]:
+    """What pydicom raises on damaged files: it has no base of its own for most of it."""
+    from pydicom.errors import BytesLengthException, InvalidDicomError
+
+    return (
+        AttributeError,
+        BytesLengthException,
+        EOFError,
+        IndexError,
+        InvalidDicomError,
+        KeyError,
+        NotImplementedError,
+        OSError,
+        OverflowError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        struct.error,
+        zlib.error,
+    )
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """pydicom warns of every oddity; those that matter are errors or notes here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@contextlib.contextmanager
+def guarded(name: str) -> Iterator[None]:
+    """Work on headers: values are converted only when they are asked for, and may be broken.
+
+    Raises
+    ------
+    CorruptInputError
+        In place of whatever pydicom raises there.
+    """
+    try:
+        with quiet():
+            yield
+    except broken() as error:
+        if isinstance(error, DigsegError):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CorruptInputError(f"The DICOM header of {name} is damaged ({reason}).") from error
 
 
 def is_dicom(path: Path) -> bool:
@@ -167,21 +192,17 @@ def read_header(path: Path) -> Instance:
             stop.append((int(tag), int(length)))
         return bool(stop)
 
-    try:
-        with quiet(), path.open("rb") as file:
+    with guarded(path.name), path.open("rb") as file:
+        try:
             _refuse_deflate_bomb(path)
             header = read_partial(file, stop_when=at_pixels)
-            left = path.stat().st_size - file.tell()
-            instance = Instance(path, header, bool(stop))
-            if stop and not _is_deflated(header):
-                _check_pixels(instance, stop[0][1], left)
-            return instance
-    except InvalidDicomError as error:
-        raise CorruptInputError(f"{path.name} is no DICOM file: its mark is missing.") from error
-    except BROKEN as error:
-        if isinstance(error, (CorruptInputError, UnsupportedInputError)):
-            raise
-        raise CorruptInputError(f"The DICOM header of {path.name} is damaged ({error}).") from error
+        except InvalidDicomError as error:
+            raise CorruptInputError(f"{path.name} is no DICOM file: its mark is gone.") from error
+        left = path.stat().st_size - file.tell()
+        instance = Instance(path, header, bool(stop))
+        if stop and not _is_deflated(header):
+            _check_pixels(instance, stop[0][1], left)
+        return instance
 
 
 def _check_pixels(instance: Instance, length: int, left: int) -> None:
@@ -299,4 +320,5 @@ def _described(series: Series) -> str:
 def _kind(header: Any) -> str:
     from pydicom.uid import UID
 
-    return UID(str(header.get("SOPClassUID", "") or "unknown kind")).name
+    kind = str(header.get("SOPClassUID", "") or "")
+    return UID(kind).name if kind else "of an unknown kind"

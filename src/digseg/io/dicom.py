@@ -15,7 +15,7 @@ from digseg.errors import CorruptInputError, UnsupportedInputError
 from digseg.grid import Grid
 from digseg.io import _dicom_pixels as pixels
 from digseg.io._dicom_geometry import Stack, frames_of, stack
-from digseg.io._dicom_scan import Series, choose, find_series, is_dicom
+from digseg.io._dicom_scan import Series, choose, find_series, guarded, is_dicom
 from digseg.io._volumes import identity_of, patient_grid, time_point, volume_info
 from digseg.io.dicom_seg import is_segmentation, read_mask, refuse, write
 from digseg.io.modality import of_dicom
@@ -52,6 +52,11 @@ def read(path: str, *, time: int = 0, series: str | None = None) -> Raster | Vol
     ``meta`` has ``notes``, and ``dicom_files``: the files of the slices, in order.
     """
     place = Path(path)
+    with guarded(place.name):
+        return _read(place, path, time, series)
+
+
+def _read(place: Path, path: str, time: int, series: str | None) -> Raster | Volume:
     chosen = choose(find_series(place), series, place.name)
     if is_segmentation(chosen.instances[0].header):
         return _labels(path, chosen)
@@ -76,6 +81,11 @@ def read(path: str, *, time: int = 0, series: str | None = None) -> Raster | Vol
 def info(path: str) -> dict[str, Any]:
     """See `digseg.io.info`; a folder of several series lists them all and describes none."""
     place = Path(path)
+    with guarded(place.name):
+        return _info(place, path)
+
+
+def _info(place: Path, path: str) -> dict[str, Any]:
     found = find_series(place)
     listed = [_described(item, place) for item in found]
     if len(found) > 1:

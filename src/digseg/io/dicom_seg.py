@@ -16,7 +16,7 @@ from digseg._version import __version__
 from digseg.errors import CorruptInputError, UnsupportedInputError, UsageError
 from digseg.io._dicom_geometry import Frame, frames_of, stack
 from digseg.io._dicom_pixels import decode
-from digseg.io._dicom_scan import BROKEN, Instance, quiet, read_header
+from digseg.io._dicom_scan import Instance, broken, guarded, quiet, read_header
 from digseg.io._volumes import patient_grid
 from digseg.io.files import replacing
 from digseg.prompts import Color, color_of, normalise
@@ -125,7 +125,7 @@ def write(mask: Mask, path: Path, *, source: Raster | Volume | None = None) -> l
                 **_places(mask, source, headers),
             )
             dataset.SeriesDescription = "napari-digseg labels"
-    except BROKEN as error:
+    except broken() as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(
             f"No DICOM segmentation can be made from this series ({reason}): write .nii.gz."
@@ -148,16 +148,11 @@ def read_mask(path: str) -> Mask:
     instance = read_header(Path(path))
     if not is_segmentation(instance.header):
         raise UnsupportedInputError(f"{path} is a DICOM image, no segmentation.")
-    try:
-        with quiet():
-            classes = _classes(instance)
-            frames, segments = frames_of(instance), _segment_numbers(instance)
-            placed = stack(_distinct_places(frames), Path(path).name)
-            labels = _labels(instance, frames, segments, placed.frames[0])
-    except BROKEN as error:
-        if isinstance(error, (CorruptInputError, UnsupportedInputError)):
-            raise
-        raise CorruptInputError(f"The segmentation {path} is damaged ({error}).") from error
+    with guarded(Path(path).name):
+        classes = _classes(instance)
+        frames, segments = frames_of(instance), _segment_numbers(instance)
+        placed = stack(_distinct_places(frames), Path(path).name)
+        labels = _labels(instance, frames, segments, placed.frames[0])
     grid = patient_grid(labels.shape, placed.affine, Path(path).name)
     return Mask(labels, grid, classes, meta={"named": True, "notes": placed.notes})
 
