@@ -307,7 +307,7 @@ def main(load: Loader = load_model) -> None:
     sys.stdout = sys.stderr
     if hasattr(os, "nice"):
         os.nice(5)  # the viewer goes first where the two share a core
-    # A stream of its own: at the end Python wants the lock of the standard one, which a thread holds.
+    # A stream of its own: at the end Python wants the standard one, which a thread still reads.
     inbox = os.fdopen(os.dup(0), "rb")
     Engine(inbox, outbox, load).serve()
 
