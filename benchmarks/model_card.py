@@ -1,6 +1,6 @@
 """Measure a model on every set it was trained on, and write its card.
 
-    python -m benchmarks model_card --data FOLDER [--model DIR] [--limit 24] [--planes 12]
+    python -m benchmarks model_card --data FOLDER [--model DIR] [--limit N] [--planes 10]
     python -m benchmarks model_card --data FOLDER --again       # write again, measure nothing
 
 Writes ``docs/model-card.md`` with a sheet of examples, and ``README.md`` and ``figures.json`` in
@@ -38,9 +38,9 @@ def main() -> int:
     parser.add_argument("--split", default="val")
     parser.add_argument("--use", default="train-and-ship")
     parser.add_argument("--sets", nargs="*", default=None, help="only these (others stay as told)")
-    parser.add_argument("--limit", type=int, default=24, help="images of each set at most")
-    parser.add_argument("--planes", type=int, default=12, help="planes of each volume at most")
-    parser.add_argument("--budget", type=float, default=4.0, help="for synonyms and absent things")
+    parser.add_argument("--limit", type=int, default=None, help="images of each set at most")
+    parser.add_argument("--planes", type=int, default=10, help="planes of each volume at most")
+    parser.add_argument("--budget", type=float, default=3.0, help="for synonyms and absent things")
     parser.add_argument("--synonyms", type=int, default=2)
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
     parser.add_argument("--again", action="store_true", help="from figures.json, without measuring")
@@ -87,12 +87,9 @@ def _measure(
     for item in results:
         miou = item.values["miou"]
         print(f"{item.name:28} {'-' if miou is None else f'{miou:.3f}'}", file=sys.stderr)
-    words = " ".join(
-        [
-            "python -m benchmarks model_card --data FOLDER",
-            f"--limit {args.limit} --planes {args.planes} --budget {args.budget:g}",
-        ]
-    )
+    words = f"python -m benchmarks model_card --data FOLDER --planes {args.planes}"
+    if args.limit is not None:
+        words += f" --limit {args.limit}"
     return {
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{os.cpu_count()} cores, {_accelerator()}, Python {platform.python_version()}",

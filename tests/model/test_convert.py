@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from tests.model import stable_diffusion as sd
 
 from digseg.errors import ModelError, ModelNotFoundError, UsageError
-from digseg.model import DiGSegPipeline
+from digseg.model import DiGSegPipeline, load
 from digseg.model.unet_split import unet_down, unet_up
+from digseg.prompts import Prompt
 
 KINDS: tuple[sd.Kind, ...] = ("1.5", "2.1", "turbo")
 
@@ -132,6 +133,11 @@ def test_round_trip_and_one_step(
     assert 0 <= first.min() <= first.max() <= 1
     np.testing.assert_array_equal(first, second)
     assert first.std() > 0
+    # And as the engine is handed it, by the folder's name.
+    tiles = np.moveaxis(np.asarray(picture, np.float32) / 255, -1, 0)[None]
+    prompts = [Prompt("water"), Prompt("building", ("roof",))]
+    third = load(tmp_path / "m", device="cpu")(tiles, prompts)
+    np.testing.assert_allclose(third, first, atol=0.01)
 
 
 def test_same_seed_same_pathway(checkpoints: dict[str, Path]) -> None:

@@ -93,7 +93,12 @@ def run_job(
     """
     stages = job.stages()
     _need_accelerate()
-    _make_place(job)
+    from accelerate import PartialState
+
+    state = PartialState()
+    if state.is_main_process:  # of several processes one makes the place for all
+        _make_place(job)
+    state.wait_for_everyone()
     with quiet():
         pipeline = _first(job)
     for folder, settings in stages:
@@ -106,7 +111,7 @@ def run_job(
             pipeline.unet.fuse_lora()
             pipeline.unet.unload_lora()
     told = _record(job, stages, prepared)
-    if _is_main_process():
+    if state.is_main_process:
         with quiet():
             write_folder(job.output / "model", pipeline.save_pretrained, overwrite=True)
         _write_text(job.output / "training.json", json.dumps(told, indent=1))
@@ -181,9 +186,3 @@ def _need_accelerate() -> None:
 
     if importlib.util.find_spec("accelerate") is None:
         raise MissingExtraError("Training needs accelerate: pip install 'napari-digseg[train]'.")
-
-
-def _is_main_process() -> bool:
-    from accelerate import PartialState
-
-    return bool(PartialState().is_main_process)
