@@ -183,9 +183,9 @@ def subdataset(path: str, series: str) -> str:
         names = list(dataset.subdatasets)
     if series.isdigit() and 1 <= int(series) <= len(names):
         return str(names[int(series) - 1])
-    matches = [
-        name for name in names if name == series or name.endswith((f":{series}", f"/{series}"))
-    ]
+    wanted = series.lower()
+    ends = (f":{wanted}", f"/{wanted}")
+    matches = [name for name in names if name.lower() == wanted or name.lower().endswith(ends)]
     if len(matches) != 1:
         raise UsageError(f"{path} holds no image {series!r}: choose one of {_listed(names)}.")
     return str(matches[0])
