@@ -108,7 +108,7 @@ class LoadedModel:
         return self.decode(self.encode(tiles), prompts)
 
     def encode(self, tiles: Float32Array) -> Encoded:
-        """What a later prompt needs of tiles ``[N, 3, H, W]``: half floats, ``[N, ...]`` each."""
+        """What a later prompt needs of tiles ``[N, 3, H, W]``: ``float32 [N, ...]`` each."""
         with torch.inference_mode():
             pixels = torch.from_numpy(np.ascontiguousarray(tiles, dtype=np.float32))
             pixels = pixels.to(self.pipeline.unet.device, self.pipeline.unet.dtype)
@@ -120,7 +120,7 @@ class LoadedModel:
                 encoded = {k: encoded[k] for k in MATCHED if k in encoded}
                 encoded |= {"sample": down.sample, "time": down.time.expand(len(tiles), -1)}
                 encoded |= {f"{_SKIP}{i}": skip for i, skip in enumerate(down.skips)}
-            return {k: v.to(torch.float16).cpu().numpy() for k, v in encoded.items()}
+            return {k: v.float().cpu().numpy() for k, v in encoded.items()}
 
     def decode(self, encoded: Encoded, prompts: Sequence[Prompt]) -> Float32Array:
         """Soft maps ``float32 [N, K, H, W]`` from what `encode` gave."""

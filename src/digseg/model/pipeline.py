@@ -323,7 +323,7 @@ def to_pixels(image: Any) -> Tensor:
         image = [image]
     if isinstance(image, (list, tuple)) and image and isinstance(image[0], Image.Image):
         stack = np.stack([np.asarray(i.convert("RGB"), np.float32) / 255 for i in image])
-        return torch.from_numpy(stack).permute(0, 3, 1, 2)
+        return torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous()
     array = np.ascontiguousarray(image, dtype=np.float32)
     return torch.from_numpy(array if array.ndim == 4 else array[None])
 

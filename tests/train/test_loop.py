@@ -1,0 +1,174 @@
+"""The loop: a killed run that goes on is the run that was never killed."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.train.test_sampler import LAND, SCAN, picture
+from tests.train.tiny import save_tiny
+
+from digseg.errors import ResumeError, UsageError
+from digseg.model.adapter import quiet
+from digseg.model.pipeline import DiGSegPipeline
+from digseg.train.augment import AugmentSettings
+from digseg.train.batch import TextCache, collate
+from digseg.train.loop import Progress, factor_of, train
+from digseg.train.mix import Share
+from digseg.train.sampler import Sampler
+from digseg.train.settings import TrainSettings
+from digseg.train.stages import Trainee
+from digseg.train.state import FILE
+
+QUICK = TrainSettings(
+    steps=4, batch=2, warmup=1, log_every=1, diffusion_share=0.4, latent_weight=0.1, ema=0.5
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("model") / "tiny")
+
+
+def fresh(folder: Path) -> DiGSegPipeline:
+    with quiet():
+        return DiGSegPipeline.from_pretrained(folder)
+
+
+def sampler_of(texts: TextCache) -> Sampler:
+    small = AugmentSettings(size=64)
+    return Sampler(
+        [LAND, SCAN],
+        {"land": [picture()], "scan": [picture("scan")]},
+        {
+            "land": Share(region="earth", augment=small),
+            "scan": Share(region="torso", prompts=2, augment=small),
+        },
+        texts.aligned,
+    )
+
+
+def weights(pipeline: DiGSegPipeline) -> dict[str, torch.Tensor]:
+    parts = ("unet", "text_pathway", "image_encoder", "mask_decoder")
+    return {
+        f"{part}.{name}": value.clone()
+        for part in parts
+        for name, value in getattr(pipeline, part).state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_a_resumed_run_is_the_uninterrupted_one(folder: Path, tmp_path: Path, stage: int) -> None:
+    settings = replace(QUICK, stage=stage)
+    whole = train(fresh(folder), sampler_of, settings, tmp_path / "whole")
+    train(fresh(folder), sampler_of, settings, tmp_path / "parts", stop_at=2)
+    torch.rand(7)  # the state of the process must not matter
+    resumed = train(fresh(folder), sampler_of, settings, tmp_path / "parts")
+    expected, found = weights(whole), weights(resumed)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    start = weights(fresh(folder))
+    assert any(not torch.equal(start[name], expected[name]) for name in expected)
+    logs = []
+    for run in ("whole", "parts"):
+        with (tmp_path / run / "loss.csv").open(newline="") as opened:
+            logs.append([(r["step"], r["loss"]) for r in csv.DictReader(opened)])
+    assert logs[0] == logs[1]
+    assert [step for step, _ in logs[0]] == ["1", "2", "3", "4"]
+
+
+def test_the_saved_pipeline_is_the_running_mean(folder: Path, tmp_path: Path) -> None:
+    done = train(fresh(folder), sampler_of, QUICK, tmp_path)
+    saved = weights(fresh(tmp_path / "pipeline"))
+    assert all(torch.equal(saved[name], value) for name, value in weights(done).items())
+    state = load_file(tmp_path / FILE)
+    name = "unet.conv_in.weight"
+    assert torch.equal(saved[name], state[f"mean/{name}"])
+    assert not torch.equal(saved[name], state[f"model/{name}"])
+
+
+def test_a_checkpoint_of_something_else_is_refused(folder: Path, tmp_path: Path) -> None:
+    train(fresh(folder), sampler_of, replace(QUICK, steps=1), tmp_path)
+    with pytest.raises(ResumeError, match="stage 2"):
+        train(fresh(folder), sampler_of, replace(QUICK, stage=1), tmp_path)
+    with pytest.raises(ResumeError, match="another network"):
+        train(fresh(folder), sampler_of, replace(QUICK, encoder_from=0), tmp_path)
+    (tmp_path / FILE).write_bytes(b"half a file")
+    with pytest.raises(ResumeError, match="can't be read"):
+        train(fresh(folder), sampler_of, QUICK, tmp_path)
+
+
+def test_what_learns_in_which_stage(folder: Path) -> None:
+    def learning(**more: object) -> set[str]:
+        settings = replace(QUICK, **more)  # type: ignore[arg-type]
+        return {name for name, _ in Trainee(fresh(folder), settings).learning()}
+
+    second = learning()
+    assert not any(name.startswith(("vae", "text_encoder")) for name in second)
+    assert not any(name.startswith("text_pathway.projection") for name in second)
+    assert any(name.startswith("mask_decoder") for name in second)
+    assert {n.split(".")[2] for n in second if n.startswith("image_encoder.stages")} == {
+        "4", "5", "6",
+    }  # fmt: skip
+    first = learning(stage=1)
+    assert not any(n.startswith(("mask_decoder", "image_encoder.stages")) for n in first)
+    assert any(n.startswith("image_encoder.stem") for n in learning(encoder_from=0))
+    assert not any(n.startswith("text_pathway") for n in learning(freeze_text_pathway=True))
+    adapted = learning(lora_rank=2)
+    of_unet = {n for n in adapted if n.startswith("unet.")}
+    assert any("lora_A" in n for n in of_unet)
+    assert all("lora" in n or n.startswith(("unet.conv_in", "unet.conv_out")) for n in of_unet)
+
+
+def test_it_learns(folder: Path, tmp_path: Path) -> None:
+    """Forty steps on one picture bring the cross-entropy of its masks down by a third."""
+    told: list[Progress] = []
+    settings = replace(QUICK, steps=40, rate=5e-3, diffusion_share=0.0, latent_weight=0.0)
+
+    def easy(texts: TextCache) -> Sampler:
+        still = AugmentSettings(size=64, scales=(1, 1), turn=0, quarter_turns=False, light=0)
+        share = Share(region="earth", prompts=2, augment=still)
+        return Sampler([LAND], {"land": [picture()]}, {"land": share}, texts.aligned)
+
+    train(fresh(folder), easy, settings, tmp_path, told.append)
+    losses = [done.losses["entropy"] for done in told]
+    assert np.mean(losses[-5:]) < 0.67 * np.mean(losses[:3])
+    assert told[-1].pictures_per_second > 0
+
+
+def test_gradient_checkpointing_changes_no_gradient(folder: Path) -> None:
+    gradients = []
+    for saving in (False, True):
+        pipeline = fresh(folder)
+        trainee = Trainee(pipeline, replace(QUICK, gradient_checkpointing=saving)).train()
+        texts = TextCache(pipeline.tokenizer, pipeline.text_encoder, pipeline.text_pathway)
+        rng = np.random.default_rng(0)
+        batch = collate([sampler_of(texts).draw(rng)], texts, torch.device("cpu"))
+        loss, _ = trainee(batch, False)
+        loss.backward()
+        gradients.append({n: p.grad for n, p in trainee.learning() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient)
+
+
+def test_the_rate_warms_up_stays_and_falls() -> None:
+    settings = replace(QUICK, warmup=10, decay=0.5)
+    assert factor_of(0, 0.0, settings) == pytest.approx(0.1)
+    assert factor_of(50, 0.4, settings) == 1
+    assert factor_of(75, 0.75, settings) == pytest.approx(0.5)
+    assert factor_of(100, 1.0, settings) == pytest.approx(0)
+
+
+def test_settings_refuse_nonsense() -> None:
+    with pytest.raises(UsageError, match="stage"):
+        TrainSettings(stage=3)
+    with pytest.raises(UsageError, match="precision"):
+        TrainSettings(mixed_precision="fp8")
+    with pytest.raises(UsageError, match="colour"):
+        TrainSettings.from_dict({"colour": 1})
+    assert TrainSettings.from_dict(QUICK.to_dict()) == QUICK

@@ -1,0 +1,218 @@
+"""What is asked of which picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from digseg.errors import DatasetError
+from digseg.train.augment import AugmentSettings, synthesise, view
+from digseg.train.mix import Share, read_mix, shares
+from digseg.train.pack import Category, Picture, SetInfo
+from digseg.train.sampler import Sampler, phrases
+
+
+def info(name: str, domain: str, *classes: Category, groups: tuple[Category, ...] = ()) -> SetInfo:
+    return SetInfo(
+        folder=Path(name),
+        name=name,
+        domain=domain,
+        modality="",
+        use="train-and-ship",
+        licence="",
+        image_ext=".png",
+        mask_ext=".png",
+        classes=classes,
+        groups=groups,
+        splits={},
+    )
+
+
+WATER, ROAD, SNOW = (
+    Category("water", (1,), ("lake",)),
+    Category("road", (2,)),
+    Category("snow", (3,)),
+)
+LIVER = Category("liver", (1,), ("hepatic organ",))
+LAND = info("land", "aerial", WATER, ROAD, SNOW)
+SCAN = info("scan", "ct", LIVER)
+
+
+def picture(name: str = "land", unlabelled: tuple[int, ...] = ()) -> Picture:
+    labels = np.zeros((1, 64, 64), np.uint8)
+    labels[:, :20], labels[:, 20:40], labels[:, 60:] = 1, 2, 255
+    noise = np.random.default_rng(0).integers(0, 40, (1, 64, 64, 3), dtype=np.uint8)
+    shades = np.array([0, 90, 200, *[0] * 253], np.uint8)
+    pixels = shades[labels][..., None] + noise
+    return Picture(name, "a", pixels, labels, unlabelled)
+
+
+def sampler(**more: object) -> Sampler:
+    still = AugmentSettings(
+        size=64, scales=(1, 1), turn=0, flips=False, quarter_turns=False, light=0
+    )
+    both = {
+        "land": Share(region="earth", prompts=4, augment=still),
+        "scan": Share(region="torso", prompts=2, augment=still),
+    }
+    pictures = {"land": [picture()], "scan": [picture("scan")]}
+    return Sampler([LAND, SCAN], pictures, both, **more)  # type: ignore[arg-type]
+
+
+def test_masks_are_where_the_labels_are() -> None:
+    rng = np.random.default_rng(0)
+    one = picture()
+    for _ in range(20):
+        question = sampler().ask(
+            LAND, one, np.zeros((3, 64, 64), np.float32), one.labels[0], 4, rng
+        )
+        names = [
+            next(
+                c
+                for c in (WATER, ROAD, SNOW, LIVER)
+                if set(p) & {*c.texts} or any(t.startswith(tuple(c.texts)) for t in p)
+            )
+            for p in question.prompts
+        ]
+        for category, mask in zip(names, question.masks, strict=True):
+            where = np.isin(one.labels[0], category.ids) if category is not LIVER else False
+            np.testing.assert_array_equal(mask, np.broadcast_to(where, mask.shape))
+        np.testing.assert_array_equal(question.valid, one.labels[0] != 255)
+        assert question.exclusive
+
+
+def test_absent_things_are_asked_for() -> None:
+    """At least one of four prompts is absent, from the set itself or from another region."""
+    rng = np.random.default_rng(1)
+    asked = [
+        sampler().ask(
+            LAND, picture(), np.zeros((3, 64, 64), np.float32), picture().labels[0], 4, rng
+        )
+        for _ in range(40)
+    ]
+    assert all(not q.masks.any((1, 2)).all() for q in asked)
+    words = " ".join(" ".join(p) for q in asked for p in q.prompts)
+    assert "snow" in words
+    assert "liver" in words
+
+
+def test_what_a_label_scheme_does_not_know_is_not_asked() -> None:
+    rng = np.random.default_rng(2)
+    unsure = picture(unlabelled=(3,))
+    for _ in range(30):
+        question = sampler().ask(
+            LAND, unsure, np.zeros((3, 64, 64), np.float32), unsure.labels[0], 4, rng
+        )
+        assert not any("snow" in phrase for prompt in question.prompts for phrase in prompt)
+
+
+def test_near_words_are_never_asked_as_absent() -> None:
+    """Words whose embeddings lie close to a class of the set are left out."""
+
+    def alike(texts: list[str]) -> np.ndarray:
+        return np.stack([[1.0, 0.0] if t in ("liver", "lake") else [0.0, 1.0] for t in texts])
+
+    assert sampler().foreign["land"] == [LIVER]
+    assert sampler(alike=alike).foreign["land"] == []
+
+
+def test_groups_and_their_members_are_not_asked_together() -> None:
+    wet = Category("wet", (1, 2))
+    grouped = info("land", "aerial", WATER, ROAD, SNOW, groups=(wet,))
+    rng = np.random.default_rng(3)
+    one, seen = picture(), 0
+    for _ in range(60):
+        question = sampler().ask(
+            grouped, one, np.zeros((3, 64, 64), np.float32), one.labels[0], 4, rng
+        )
+        names = {phrase.split(" in ")[0] for prompt in question.prompts for phrase in prompt}
+        if "wet" in names:
+            seen += 1
+            assert not names & {"water", "lake", "road"}
+        assert question.masks.sum(0).max() <= 1
+    assert seen > 5
+
+
+def test_sets_are_drawn_by_share() -> None:
+    still = AugmentSettings(size=32, scales=(1, 1))
+    chosen = Sampler(
+        [LAND, SCAN],
+        {"land": [picture()], "scan": [picture("scan")]},
+        {
+            "land": Share(weight=3, region="earth", augment=still),
+            "scan": Share(weight=1, region="torso", augment=still),
+        },
+    )
+    rng = np.random.default_rng(4)
+    drawn = [chosen.draw(rng).set_name for _ in range(200)]
+    assert 0.65 < drawn.count("land") / 200 < 0.85
+
+
+def test_phrases_are_names_synonyms_and_places() -> None:
+    rng = np.random.default_rng(5)
+    found = {phrases(WATER, "satellite", rng) for _ in range(400)}
+    assert ("water",) in found
+    assert ("lake",) in found
+    assert ("water", "lake") in found
+    assert any(f[0].startswith("water in a satellite") for f in found)
+
+
+def test_a_view_moves_image_and_mask_together() -> None:
+    """The picture is its own label: after any warp the two still agree."""
+    labels = np.zeros((1, 96, 80), np.uint8)
+    labels[0, 10:50, 5:40], labels[0, 40:90, 45:70] = 100, 200
+    pixels = np.repeat(labels[..., None], 3, -1)
+    drawn = Picture("x", "a", pixels, labels)
+    for elastic in (0.0, 1.0):
+        settings = AugmentSettings(size=64, scales=(0.6, 1.8), elastic=elastic, light=0)
+        rng = np.random.default_rng(6)
+        for _ in range(15):
+            image, mask = view(drawn, settings, rng, aim=100)
+            known = mask != 255
+            difference = np.abs(image[0] * 255 - mask)[known]
+            # Interpolation touches edges only.
+            assert (difference > 60).mean() < 0.08
+            assert image.shape == (3, 64, 64)
+            assert image.dtype == np.float32
+
+
+def test_no_warp_is_the_picture_itself() -> None:
+    still = AugmentSettings(
+        size=64, scales=(1, 1), turn=0, flips=False, quarter_turns=False, light=0
+    )
+    one = picture()
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        image, mask = view(one, still, rng)
+        # Only the random aspect (at most 12 %) is left; most labels stay in place.
+        assert (mask == one.labels[0]).mean() > 0.85
+        assert 0 <= image.min() < image.max() <= 1
+
+
+def test_a_synthetic_image_shows_its_structures() -> None:
+    labels = np.zeros((64, 64), np.uint8)
+    labels[8:30, 8:30], labels[34:60, 34:60] = 1, 2
+    grey = np.random.default_rng(1).integers(0, 90, (64, 64, 1), dtype=np.uint8)
+    rng = np.random.default_rng(2)
+    steps = []
+    for _ in range(8):
+        image = synthesise(np.repeat(grey, 3, -1), labels, rng)[..., 0].astype(float)
+        steps.append(abs(image[12:26, 12:26].mean() - image[38:56, 38:56].mean()))
+        assert image[12:26, 12:26].std() < 25
+    assert np.std(steps) > 5, "the greys are drawn anew each time"
+
+
+def test_the_mix_knows_its_entries(tmp_path: Path) -> None:
+    taken = shares([info("aerial_dubai", "aerial"), info("new", "ct")], read_mix(None))
+    assert taken["aerial_dubai"].weight > 1
+    assert taken["new"].region == "torso"
+    assert not taken["new"].augment.flips, "left and right organs are no mirror images"
+    wrong = tmp_path / "mix.json"
+    wrong.write_text('{"sets": {"new": {"wieght": 2}}}')
+    with pytest.raises(DatasetError, match="wieght"):
+        shares([info("new", "ct")], read_mix(wrong))
+    wrong.write_text("[")
+    with pytest.raises(DatasetError, match="no valid JSON"):
+        read_mix(wrong)
