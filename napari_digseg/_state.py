@@ -72,7 +72,7 @@ class State:
         if text.startswith("-"):
             text, negative = text[1:], True
         typed = parse_prompt(text)
-        color = color_of(typed.name, len(self.rows))
+        color = _free_color(typed.name, [row.prompt.color for row in self.rows])
         row = PromptRow(replace(typed, negative=negative, color=color))
         PromptSet((*(r.prompt for r in self.rows), row.prompt, Prompt("\0anything")))
         return replace(self, rows=(*self.rows, row))
@@ -162,3 +162,12 @@ class State:
         except (PromptError, UsageError) as error:
             return str(error)
         return ""
+
+
+def _free_color(name: str, used: list[Color]) -> Color:
+    """The expected colour of a name, else the first of the palette that no other row is close to."""
+    for index in range(len(used), len(used) + 48):
+        color = color_of(name, index)
+        if all(sum((a - b) ** 2 for a, b in zip(color, c, strict=True)) > 60**2 for c in used):
+            return color
+    return color_of(name, len(used))

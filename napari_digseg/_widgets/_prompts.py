@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QMenu,
     QPushButton,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -156,6 +157,8 @@ class _Row(QFrame):
         self.color.setIconSize(QSize(16, 16))
         self.name = QLabel()
         self.name.setTextInteractionFlags(Qt.TextInteractionFlag.NoTextInteraction)
+        # A long name is cut off rather than push the buttons out of the dock.
+        self.name.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.edit = flat(pencil(), lambda: self._rename(edit_prompt), "Rename, or change synonyms.")
         self.eye = flat(
             eye(on=True),
@@ -172,9 +175,8 @@ class _Row(QFrame):
         self.remove = flat(cross(), lambda: remove(name), "Remove this prompt.")
         top = QHBoxLayout()
         top.setSpacing(2)
-        for widget in (self.color, self.name):
-            top.addWidget(widget)
-        top.addStretch(1)
+        top.addWidget(self.color)
+        top.addWidget(self.name, 1)
         for widget in (self.edit, self.negative, self.eye, self.remove):
             top.addWidget(widget)
         self.slider = ThresholdSlider(row.threshold, row.prompt.color)
@@ -197,6 +199,7 @@ class _Row(QFrame):
         prompt = row.prompt
         also = f"  <span style='color:gray'>{', '.join(prompt.synonyms)}</span>"
         self.name.setText(f"<b>{prompt.name}</b>{also if prompt.synonyms else ''}")
+        self.name.setToolTip(", ".join(prompt.texts))
         self.color.setIcon(swatch(prompt.color, 16))
         for button, on in ((self.eye, row.shown), (self.negative, prompt.negative)):
             button.blockSignals(True)
