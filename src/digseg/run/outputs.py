@@ -109,7 +109,7 @@ def write_labels(
     files = io.write_mask(mask, path, source=image, overwrite=overwrite)
     # A part of an image has a grid of its own, which no file holds: nothing to compare with.
     if image.source is not None and WHOLE not in image.meta:
-        differences = io.verify(image.source.path, path)
+        differences = io.verify(image, path)  # as opened: one of several series, say
         if differences:
             told = "; ".join(str(difference) for difference in differences)
             raise VerificationError(f"{path} differs from the input: {told}.")
