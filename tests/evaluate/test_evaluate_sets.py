@@ -130,6 +130,21 @@ def test_a_set_labelled_everywhere_knows_no_background(tmp_path: Path) -> None:
     assert found["miou"] == 0.0
 
 
+def test_without_train_files_another_split_tells_what_is_labelled(tmp_path: Path) -> None:
+    whole, holes = np.full((16, 16), 1, np.uint8), _halves(16, 16)
+    splits = {"train": {"t": holes}, "val": {"v": whole}, "test": {"x": whole}}
+    folder = write_set(tmp_path / "s", splits, [WATER, ROOF])
+    model = Reader({"water": (1,)})
+    assert _run(folder, model, split="test")["exhaustive_by"] == "train"
+    for part in ("images", "masks"):
+        (folder / part / "t.png").unlink()
+    found = _run(folder, model, split="test")
+    assert (found["exhaustive"], found["exhaustive_by"]) == (True, "val")
+    alone = write_set(tmp_path / "a", {"test": {"x": holes}}, [WATER, ROOF])
+    found = _run(alone, model, split="test")
+    assert (found["exhaustive"], found["exhaustive_by"]) == (False, "test")
+
+
 def test_one_class_is_cut_at_the_threshold(tmp_path: Path) -> None:
     mask = np.zeros((16, 16), np.uint8)
     mask[:4] = 1

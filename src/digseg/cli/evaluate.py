@@ -55,8 +55,8 @@ def _add_choices(parser: argparse.ArgumentParser, default: SegmentSettings) -> N
     how.add_argument(
         "--budget",
         type=float,
-        default=60.0,
-        help="megapixels times prompts for synonyms and absent things of one set (60)",
+        default=30.0,
+        help="megapixels times prompts for synonyms and absent things of one set (30)",
     )
     how.add_argument("--tolerance", type=int, default=2, help="of outlines, in pixels (2)")
 

@@ -63,7 +63,7 @@ class EvaluateSettings:
     planes: int | None = None
     synonyms: int = 2
     absent: int = 4
-    budget: float = 60.0
+    budget: float = 30.0
     tolerance: int = 2
     tile: int = 512
     overlap: int = 64
@@ -171,7 +171,7 @@ def evaluate_set(
 ) -> SetResult:
     """Evaluate a model on one set."""
     predictor = Predictor(model, settings.tile, settings.overlap)
-    exhaustive = is_exhaustive(labelled)
+    exhaustive, told_by = is_exhaustive(labelled, settings.split)
     scores = SetScores(labelled, settings.threshold, exhaustive, settings.tolerance)
     gallery = Gallery(labelled, pictures)
     count = len(spread(len(labelled.split(settings.split)), settings.limit))
@@ -189,6 +189,7 @@ def evaluate_set(
         "planes": scores.planes,
         "threshold": settings.threshold,
         "exhaustive": exhaustive,
+        "exhaustive_by": told_by,
     }
     values |= scores.result()
     values["latency"] = predictor.latency()

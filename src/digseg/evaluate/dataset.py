@@ -111,17 +111,22 @@ class LabelledSet:
         DatasetError
             One of the two is missing; the message names it.
         """
-        found = []
-        elsewhere = {name: (image, mask) for name, image, mask in self.files.get(split, ())}
-        for name in self.split(split):
-            image, mask = elsewhere.get(name) or (self.image(name), self.mask(name))
+        self.split(split)  # says which splits there are where this one is not
+        for _, image, mask in self.listed(split):
             for path, role in ((image, "image"), (mask, "mask")):
                 if not path.exists():
                     raise DatasetError(
                         f"{self.folder.name}: the {role} {path.name} ({split} split) is missing."
                     )
-            found.append((image, mask))
-        return found
+        return [(image, mask) for _, image, mask in self.listed(split)]
+
+    def listed(self, split: str) -> list[tuple[str, Path, Path]]:
+        """Name, image and mask of a split, whether the files are there or not."""
+        elsewhere = {name: (image, mask) for name, image, mask in self.files.get(split, ())}
+        return [
+            (name, *(elsewhere.get(name) or (self.image(name), self.mask(name))))
+            for name in self.splits.get(split, ())
+        ]
 
 
 def open_sets(path: Path | str) -> list[LabelledSet]:

@@ -156,23 +156,30 @@ def _settings(labelled: LabelledSet, picture: Raster | Volume) -> SegmentSetting
     return settings
 
 
-def is_exhaustive(labelled: LabelledSet, sample: int = 48) -> bool:
-    """Whether the training masks hold (almost) no background, so that every pixel has a class.
+def is_exhaustive(labelled: LabelledSet, judged: str, sample: int = 48) -> tuple[bool, str | None]:
+    """Whether the masks hold (almost) no background, so that every pixel has a class.
 
-    Read from at most ``sample`` evenly spread masks of the ``train`` split, never from those that
-    are judged; a set without a ``train`` split is taken to have background.
+    Read from at most ``sample`` evenly spread masks of the ``train`` split. Where its files are
+    not there, another split tells, and the judged one only if it stands alone: that a set labels
+    every pixel is a convention of the set and says nothing of any pixel.
+
+    Returns
+    -------
+    The answer, and the split that gave it.
     """
-    if not labelled.splits.get("train"):
-        return False
-    names, pairs = labelled.split("train"), labelled.pairs("train")
-    background = pixels = 0
-    for index in spread(len(names), sample):
-        image, mask = pairs[index]
-        is_volume = isinstance(io.read(image), Volume)
-        ids = _file_ids(labelled, names[index], image, mask, is_volume)
-        background += int(np.count_nonzero(ids == 0))
-        pixels += int(np.count_nonzero(ids != labelled.ignore))
-    return pixels > 0 and background / pixels < ALMOST_NONE
+    others = [split for split in labelled.splits if split not in ("train", judged)]
+    for split in ("train", *others, judged):
+        there = [pair for pair in labelled.listed(split) if all(file.exists() for file in pair[1:])]
+        background = pixels = 0
+        for index in spread(len(there), sample):
+            name, image, mask = there[index]
+            is_volume = isinstance(io.read(image), Volume)
+            ids = _file_ids(labelled, name, image, mask, is_volume)
+            background += int(np.count_nonzero(ids == 0))
+            pixels += int(np.count_nonzero(ids != labelled.ignore))
+        if pixels:
+            return background / pixels < ALMOST_NONE, split
+    return False, None
 
 
 def crop_planes(item: Item, planes: list[int]) -> Item:
