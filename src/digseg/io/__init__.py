@@ -98,9 +98,12 @@ def write_mask(
 
 
 def verify(
-    input_path: str | os.PathLike[str], output_path: str | os.PathLike[str]
+    input_path: str | os.PathLike[str] | Raster | Volume, output_path: str | os.PathLike[str]
 ) -> list[Difference]:
-    """Reopen both files and list what differs in place and labels; empty when all is equal."""
+    """Reopen both files and list what differs in place and labels; empty when all is equal.
+
+    An opened image may stand for the input: one of several series, say, or a time point.
+    """
     from digseg.io.verification import compare
 
     return compare(input_path, output_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time as clock
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +125,12 @@ def read_gdal(path: str, *, time: int = 0, series: str | None = None) -> Raster:
     """
     if time:
         raise UsageError(f"{path} is a raster without time points: leave the time point at 0.")
-    path = subdataset(path, series) if series else path
+    whole, path = path, subdataset(path, series) if series else path
     with environment(path), opened(path) as dataset:
-        return _raster(path, dataset)
+        image = _raster(path, dataset)
+    if whole == path or image.source is None:
+        return image
+    return replace(image, source=replace(image.source, path=whole))
 
 
 def info_gdal(path: str) -> dict[str, Any]:

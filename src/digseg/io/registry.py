@@ -145,7 +145,7 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "DICOM", "DICOM file or series", "digseg.io.dicom", (".dcm", ".dicom", ".ima"), (".dcm",)
     ),
-    Format("OME-TIFF", "OME-TIFF", "digseg.io.ometiff", *2 * [(".ome.tif", ".ome.tiff")]),
+    Format("OME-TIFF", "OME-TIFF", "digseg.io.ometiff", (".ome.tif", ".ome.tiff")),
     Format(
         "GTiff",
         "TIFF or GeoTIFF",

@@ -37,19 +37,28 @@ class Difference:
 
 
 def compare(
-    input_path: str | os.PathLike[str], output_path: str | os.PathLike[str]
+    input_path: str | os.PathLike[str] | Raster | Volume, output_path: str | os.PathLike[str]
 ) -> list[Difference]:
-    """Reopen both and list what differs: shape, space, CRS, transform or affine, orientation,
-    ground control points, label ids and names, and (where both are labels) the labels themselves.
+    """Reopen both (or only the output, where the opened input is given) and list what differs.
+
+    Compared are shape, space, CRS, transform or affine, orientation, ground control points, label
+    ids and names and, where both are labels, the labels themselves.
 
     Raises
     ------
     InputError
         One of them can't be read.
     """
-    image, output = registry.read(input_path), registry.read(output_path)
+    image: Raster | Volume
+    before: Mask | None = None
+    if isinstance(input_path, (Raster, Volume)):
+        image = input_path
+    else:
+        image = registry.read(input_path)
+        before = labels_of(input_path, image)
+    output = registry.read(output_path)
     found = compare_place(image, output)
-    before, after = labels_of(input_path, image), labels_of(output_path, output)
+    after = labels_of(output_path, output)
     if after is not None:
         found += check_ids(after)
     elif before is not None:

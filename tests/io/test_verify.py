@@ -1,0 +1,99 @@
+"""`verify` says what differs, and nothing where nothing does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from digseg import io
+from digseg.cli.main import main
+from digseg.grid import Grid
+from digseg.prompts import PromptSet
+from digseg.raster import ClassTable, Mask, Raster
+
+CLASSES = ClassTable.of(PromptSet.parse(["water", "road"]))
+TRANSFORM = (10.0, 0.0, 600000.1, 0.0, -10.0, 5000000.3)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "image.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=30, height=20, count=3, dtype="uint8",
+        crs="EPSG:32633", transform=rasterio.Affine(*TRANSFORM),
+    ) as target:  # fmt: skip
+        target.write(np.ones((3, 20, 30), np.uint8))
+    return path
+
+
+@pytest.fixture
+def mask(image: Path) -> Mask:
+    labels = (np.arange(600) % 3).astype(np.uint8).reshape(20, 30)
+    return Mask(labels, io.read(image).grid, CLASSES)
+
+
+def told(image: Path, mask: Mask, path: Path) -> list[str]:
+    io.write_mask(mask, path, overwrite=True)
+    return [difference.what for difference in io.verify(image, path)]
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".ome.zarr"])
+def test_every_difference_is_said(image: Path, mask: Mask, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"labels{suffix}"
+    assert told(image, mask, path) == []
+    shifted = Grid.from_transform(
+        (20, 30), (*TRANSFORM[:5], TRANSFORM[5] + 1e-9), crs=mask.grid.crs
+    )
+    assert told(image, replace(mask, grid=shifted), path) == ["the transform"]
+    elsewhere = Grid.from_transform((20, 30), TRANSFORM, crs="EPSG:32634")
+    assert told(image, replace(mask, grid=elsewhere), path) == ["the CRS"]
+    smaller = Grid.from_transform((19, 30), TRANSFORM, crs=mask.grid.crs)
+    cut = Mask(np.asarray(mask.labels)[:19], smaller, CLASSES)
+    assert told(image, cut, path) == ["the shape"]
+    strange = Mask(np.full((20, 30), 7, np.uint8), mask.grid, CLASSES)
+    assert told(image, strange, path) == ["the set of label ids"]
+
+
+def test_labels_against_labels(mask: Mask, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.tif", tmp_path / "b.ome.zarr"
+    io.write_mask(mask, first)
+    io.write_mask(mask, second)
+    assert io.verify(first, second) == []
+    changed = np.array(mask.labels)
+    changed[3, 4] = 0 if changed[3, 4] else 1
+    io.write_mask(Mask(changed, mask.grid, CLASSES), second, overwrite=True)
+    (difference,) = io.verify(first, second)
+    assert "1 pixels" in str(difference)
+    renamed = ClassTable.of(PromptSet.parse(["water", "river"]))
+    io.write_mask(Mask(mask.labels, mask.grid, renamed), second, overwrite=True)
+    assert [d.what for d in io.verify(first, second)] == ["the class table"]
+
+
+def test_an_opened_image_stands_for_its_file(image: Path, mask: Mask, tmp_path: Path) -> None:
+    path = tmp_path / "labels.tif"
+    io.write_mask(mask, path)
+    opened = io.read(image)
+    assert isinstance(opened, Raster)
+    assert io.verify(opened, path) == []
+
+
+def test_command(
+    image: Path, mask: Mask, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "labels.tif"
+    io.write_mask(mask, path)
+    assert main(["verify", str(image), str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"equal": True, "differences": []}
+    elsewhere = Grid.from_transform((20, 30), TRANSFORM, crs="EPSG:32634")
+    io.write_mask(replace(mask, grid=elsewhere), path, overwrite=True)
+    assert main(["verify", str(image), str(path), "--json"]) == 5
+    said = capsys.readouterr()
+    (difference,) = json.loads(said.out)["differences"]
+    assert difference == {"what": "the CRS", "expected": "EPSG:32633", "found": "EPSG:32634"}
+    assert len(said.err.strip().splitlines()) == 1
+    assert main(["verify", str(image), str(tmp_path / "absent.tif")]) == 3
