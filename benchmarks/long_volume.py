@@ -1,6 +1,6 @@
 """Memory of a run over long volumes: 512 x 512 x 250 against 512 x 512 x 2,000, a cheap model.
 
-    python -m benchmarks long_volume [--slices 250 2000] [--planes z] [--prompts 2]
+    python -m benchmarks long_volume [--slices 250 2000] [--planes z] [--prompts 2] [--memory 1GiB]
 
 Each length runs in a process of its own on a NIfTI file made for it; the growth of peak memory
 over the idle process, time and tiles are printed.
@@ -56,19 +56,19 @@ def make(path: Path, slices: int) -> None:
             file.write((plane + noise[index % 8]).tobytes())
 
 
-def child(path: str, planes: str, prompts: int) -> None:
+def child(path: str, planes: str, prompts: int, memory: str) -> None:
     """One run; prints JSON."""
     import psutil
 
     from digseg.run.execute import execute
     from digseg.run.job import Job, Outputs
-    from digseg.settings import SegmentSettings
+    from digseg.settings import SegmentSettings, parse_size
 
     peak = Peak()
     idle = psutil.Process().memory_info().rss
     names = [f"rod {index}" for index in range(prompts)]
     target = Path(path).with_name("mask.nii")
-    settings = SegmentSettings(planes=planes)  # type: ignore[arg-type]
+    settings = SegmentSettings(planes=planes, memory=parse_size(memory))  # type: ignore[arg-type]
     job = Job(path, PromptSet.parse(names), settings, Outputs(labels=target))
     begun = time.perf_counter()
     with peak, execute(job, model=Cheap()) as result:
@@ -110,10 +110,11 @@ def main() -> None:
     parser.add_argument("--slices", nargs="+", type=int, default=[250, 2000])
     parser.add_argument("--planes", default="z", choices=("z", "y", "x", "zyx"))
     parser.add_argument("--prompts", type=int, default=2)
+    parser.add_argument("--memory", default="1GiB", help="what the run may use")
     parser.add_argument("--child", default=None, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        child(args.child, args.planes, args.prompts)
+        child(args.child, args.planes, args.prompts, args.memory)
         return
     print("| slices | voxels | growth of memory | tiles | seconds |\n|---|---|---|---|---|")
     for slices in args.slices:
@@ -122,7 +123,8 @@ def main() -> None:
             make(path, slices)
             words = [sys.executable, "-m", "benchmarks", "long_volume", "--child", str(path)]
             words += ["--planes", args.planes, "--prompts", str(args.prompts)]
-            told = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+            words += ["--memory", args.memory]
+            told = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
             row = json.loads(told.strip().splitlines()[-1])
         growth = f"{row['growth'] / 2**20:.0f} MiB"
         voxels = f"{SIDE * SIDE * slices / 1e6:.0f} M"
