@@ -1,8 +1,9 @@
 """The resume journal: what of a run is safely on disk. Level 3: one file, no arrays.
 
-One line for each record, ``crc32 json``, appended and flushed to the disk after the data it
-speaks of. A power cut can tear the last line only, and its checksum then tells; so a journal is
-always a true prefix of the run. The first line is the header: what the run is of.
+One line for each record, ``crc32 json``, appended after the files it speaks of are written. A
+killed process or a power cut can tear the end only, and the checksum then tells; so a journal is
+always a true prefix of the run. A checkpoint says that all files spoken of before it were flushed
+to the disk. The first line is the header: what the run is of.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from digseg.errors import ResumeError
 
 Record = dict[str, Any]
+_CHECKPOINT: Record = {"checkpoint": True}
 
 
 class Journal:
@@ -26,10 +28,14 @@ class Journal:
     `append`.
     """
 
-    def __init__(self, path: Path, header: Mapping[str, Any], records: list[Record]) -> None:
+    def __init__(
+        self, path: Path, header: Mapping[str, Any], records: list[Record], trusted: int = 0
+    ) -> None:
         self.path = path
         self.header = dict(header)
         self.records = records
+        #: How many of the records stand before the last checkpoint.
+        self.trusted = trusted
         self._file = path.open("ab")
 
     @classmethod
@@ -53,23 +59,29 @@ class Journal:
         ResumeError
             There is no journal, or not even its header can be read.
         """
-        header, records, good = _scan(path)
+        header, records, trusted, good = _scan(path)
         with path.open("r+b") as file:
             file.truncate(good)
-        return cls(path, header, records)
+        return cls(path, header, records, trusted)
 
     @staticmethod
     def peek(path: Path) -> tuple[Record, list[Record]]:
         """Header and records, without touching the file (a run may be writing it)."""
-        header, records, _ = _scan(path)
+        header, records, _, _ = _scan(path)
         return header, records
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add a record; it is on disk when this returns."""
+        """Add a record; it outlives this process when this returns."""
         self._file.write(_line(record))
         self._file.flush()
-        os.fsync(self._file.fileno())
         self.records.append(dict(record))
+
+    def checkpoint(self) -> None:
+        """Say that all files spoken of so far are on the disk; flush the journal itself."""
+        self._file.write(_line(_CHECKPOINT))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.trusted = len(self.records)
 
     def close(self) -> None:
         self._file.close()
@@ -80,20 +92,25 @@ def _line(record: Mapping[str, Any]) -> bytes:
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def _scan(path: Path) -> tuple[Record, list[Record], int]:
+def _scan(path: Path) -> tuple[Record, list[Record], int, int]:
+    """Header, records, how many of them are trusted, bytes of the sound part."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         raise ResumeError(
             f"There is no unfinished run in {path.parent}: start it without --resume."
         ) from None
-    records, good = [], 0
+    records: list[Record] = []
+    trusted = good = 0
     for record, size in _records(content):
-        records.append(record)
+        if record == _CHECKPOINT:
+            trusted = len(records) - 1
+        else:
+            records.append(record)
         good += size
     if not records:
         raise ResumeError(f"The journal {path} is damaged: start again with --overwrite.")
-    return records[0], records[1:], good
+    return records[0], records[1:], trusted, good
 
 
 def _records(content: bytes) -> Iterator[tuple[Record, int]]:

@@ -76,13 +76,32 @@ def test_a_torn_journal_and_a_truncated_shard_are_seen(
     args = (scene, Filter(1), prompts_of(2), small, path)
     done = engine.segment(*args, plan=plan(small))
     journal = done.store.journal_path
-    journal.write_bytes(journal.read_bytes()[:-20])
+    # The last line is the checkpoint, the one before it the last block's: torn.
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:-2]) + lines[-2][:-20])
     shard = path / "0" / "c" / "1" / "0" / "0" / "1"
     shard.write_bytes(shard.read_bytes()[:-100])
     model = Filter(1)
     result = engine.segment(scene, model, prompts_of(2), small, path, resume=True)
     assert digest(result.store) == truth
     assert result.meter.tiles <= 2 * 9, "more than the two damaged blocks were computed again"
+
+
+def test_a_shard_that_was_never_flushed_is_told_by_its_checksum(
+    tmp_path: Path, small: SegmentSettings, scene: ArraySource, truth: str
+) -> None:
+    path = tmp_path / "s.zarr"
+    args = (scene, Filter(1), prompts_of(2), small, path)
+    done = engine.segment(*args, plan=plan(small))
+    journal = done.store.journal_path
+    lines = journal.read_bytes().splitlines(keepends=True)
+    shard = path / "0" / "c" / "0" / "0" / "1" / "1"
+    shard.write_bytes(bytes(shard.stat().st_size))  # its name and size, and nothing but zeros
+    # No checkpoint came after it.
+    journal.write_bytes(b"".join(line for line in lines if b"checkpoint" not in line))
+    result = engine.segment(*args, resume=True)
+    assert digest(result.store) == truth
+    assert 0 < result.meter.tiles <= 9
 
 
 def test_a_finished_run_resumes_to_nothing(
@@ -256,9 +275,9 @@ def test_a_long_journal_is_read_back_within_two_seconds(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(record * 100_000)
         file.write(record[:-9])  # torn
-    begin = time.perf_counter()
+    begin = time.process_time()  # a busy machine must not fail this
     loaded = Journal.load(path)
-    seconds = time.perf_counter() - begin
+    seconds = time.process_time() - begin
     loaded.close()
     assert len(loaded.records) == 100_000
     assert seconds < 2

@@ -139,7 +139,7 @@ class DistributedRun:
         self.meter.calls += report.meter.calls
         self.meter.tiles += report.meter.tiles
         self.meter.pixels += report.meter.pixels
-        self.bytes_written += sum(report.files.values())
+        self.bytes_written += sum(size for size, _ in report.files.values())
         self.bytes_lent += report.lent_bytes
 
     def _tell(self, block: Block, report: Report) -> None:

@@ -1,10 +1,19 @@
-"""A zarr store on the local disk whose writes survive a power cut once they return."""
+"""Files that are whole or absent when a process dies, and flushed to the disk at checkpoints.
+
+A rename makes a file whole for every process that looks. Only a power cut can still leave a name
+whose bytes were never written. A flush of every file would cost more than the rest of the writing,
+so files are flushed together, every few seconds, and the journal then says so; what it speaks of
+after its last checkpoint is verified by checksum when a run is resumed.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import uuid
+import zlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from zarr.core.buffer import Buffer
@@ -12,46 +21,68 @@ from zarr.storage import LocalStore
 
 from digseg.journal import sync_folder
 
+#: Size and CRC-32 of a file.
+Seal = tuple[int, int]
+
 
 class DurableStore(LocalStore):
-    """`LocalStore` with a flush to the disk before each rename.
-
-    zarr's own store renames a temporary file, so that a killed process leaves no torn chunk; but
-    after a power cut the name may be there and the bytes not.
-    """
+    """`LocalStore` that remembers size and checksum of what it wrote."""
 
     def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
         super().__init__(root, read_only=read_only)
-        self._sizes: dict[str, int] = {}
+        self._written: dict[str, Seal] = {}
 
-    def take_sizes(self) -> dict[str, int]:
-        """Bytes of each file written since the last call, by key."""
-        sizes, self._sizes = self._sizes, {}
-        return sizes
+    def take_written(self) -> dict[str, Seal]:
+        """Seal of each file written since the last call, by key."""
+        written, self._written = self._written, {}
+        return written
 
     async def set(self, key: str, value: Buffer) -> None:
         if not self._is_open:
             await self._open()
         self._check_writable()
-        await asyncio.to_thread(self.put, self.root / key, value.as_buffer_like())
-        self._sizes[key] = len(value)
+        content = value.as_buffer_like()
+        await asyncio.to_thread(self.put, self.root / key, content)
+        self._written[key] = (len(value), zlib.crc32(content))
 
     def put(self, path: Path, content: bytes | bytearray | memoryview) -> None:
         """Write one file whole or not at all; tests inject their faults here."""
-        write_durably(path, content)
+        write_whole(path, content)
 
 
-def write_durably(path: Path, content: bytes | bytearray | memoryview) -> None:
-    """Write a file under a temporary name, flush it to the disk, rename it."""
+def write_whole(path: Path, content: bytes | bytearray | memoryview) -> None:
+    """Write a file under a temporary name and rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+
+
+def sync_files(paths: Iterable[Path]) -> None:
+    """Flush files and their folders to the disk; several at once, which a disk does together."""
+    chosen = [path for path in paths if path.exists()]
+    with ThreadPoolExecutor(8, thread_name_prefix="digseg sync") as pool:
+        list(pool.map(_sync, chosen))
+        list(pool.map(sync_folder, {path.parent for path in chosen}))
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sound(path: Path, size: int, crc: int | None) -> bool:
+    """Whether a file has its size, and (where ``crc`` is given) its content."""
+    try:
+        if path.stat().st_size != size:
+            return False
+        return crc is None or zlib.crc32(path.read_bytes()) == crc
+    except FileNotFoundError:
+        return False

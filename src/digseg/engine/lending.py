@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from digseg.blend import Cell, Contribution
-from digseg.engine.durable import write_durably
+from digseg.engine.durable import write_whole
 from digseg.engine.plan import Block
 from digseg.tiles import Tile
 from digseg.types import AnyArray
@@ -36,7 +36,7 @@ class Lending:
         content = pack(parts)
         first = parts[0].tile
         name = f"{first.plane}.{first.row}.{first.column}{_SUFFIX}"
-        write_durably(self._folder / block.key / name, content)
+        write_whole(self._folder / block.key / name, content)
         return len(content)
 
     def take(self, block: Block) -> dict[Tile, Contribution]:

@@ -65,7 +65,7 @@ def merge(
         for block in first.plan.blocks():
             state.commit(block, (), _files(merged, block))
     finally:
-        state.journal.close()
+        state.close()
     return merged
 
 

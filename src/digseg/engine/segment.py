@@ -143,7 +143,7 @@ def segment(
         if pending:
             run.go(pending)
     finally:
-        state.journal.close()
+        state.close()
     seconds = time.perf_counter() - begun
     failed = tuple(sorted(state.failed))
     meter = run.meter
@@ -351,7 +351,7 @@ class _Run:
                 self.writer.add(item)
 
     def _report(self, written: Written, done: int) -> None:
-        self.bytes_written += sum(written.files.values())
+        self.bytes_written += sum(size for size, _ in written.files.values())
         window = self.store.plan.window(written.block)
         for plane in self.store.plan.planes(written.block):
             self._tell(BlockWritten(plane, window, written.tiles, done, self._total))

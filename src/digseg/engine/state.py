@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from digseg.engine.plan import Block, Plan
+from digseg.engine.durable import Seal, sound, sync_files
+from digseg.engine.plan import Block
 from digseg.engine.store import ProbabilityStore
 from digseg.errors import ResumeError
 from digseg.journal import Journal, differences
@@ -18,6 +20,7 @@ from digseg.settings import SegmentSettings
 from digseg.tiles import Tile
 from digseg.types import AnyArray, SegmentationModel, TileSource
 
+_CHECKPOINT_SECONDS = 10.0
 #: Settings that change neither what is computed nor what is stored.
 _FREE = {
     "model", "device", "batch", "memory", "workers", "scheduler", "threshold", "thresholds",
@@ -43,9 +46,12 @@ def identity_of(
 class RunState:
     """The journal read as a state: blocks done, and tiles missing from them."""
 
-    def __init__(self, plan: Plan, journal: Journal) -> None:
-        self.plan = plan
+    def __init__(self, store: ProbabilityStore, journal: Journal) -> None:
+        self.plan = store.plan
         self.journal = journal
+        self._root = store.path
+        self._unsynced: set[str] = set()
+        self._synced_at = time.monotonic()
         self.missing: dict[Block, frozenset[Tile]] = {}
         for record in journal.records:
             self.missing[Block.from_key(record["block"])] = _tiles(record["failed"])
@@ -53,7 +59,8 @@ class RunState:
     @classmethod
     def begin(cls, store: ProbabilityStore, identity: Mapping[str, Any]) -> RunState:
         header = {"identity": dict(identity), "plan": store.plan.to_dict()}
-        return cls(store.plan, Journal.create(store.journal_path, header))
+        sync_files(store.path / name for name in store.take_written())
+        return cls(store, Journal.create(store.journal_path, header))
 
     @classmethod
     def resume(cls, store: ProbabilityStore, identity: Mapping[str, Any]) -> RunState:
@@ -72,8 +79,8 @@ class RunState:
                 f"The run in {store.path} can't be resumed: {'; '.join(changed)}. "
                 "Ask for the same again, or start anew with --overwrite."
             )
-        state = cls(store.plan, journal)
-        for block in unsound(store.path, journal.records):
+        state = cls(store, journal)
+        for block in unsound(store.path, journal.records, journal.trusted):
             del state.missing[block]
         for block in [block for block, tiles in state.missing.items() if tiles]:
             if load_leftovers(leftovers_path(store, block)) is None:
@@ -96,8 +103,8 @@ class RunState:
     def pending(self) -> list[Block]:
         return [block for block in self.plan.blocks() if not self.complete(block)]
 
-    def commit(self, block: Block, failed: Sequence[Tile], files: Mapping[str, Any]) -> None:
-        """Record a block whose files are on disk."""
+    def commit(self, block: Block, failed: Sequence[Tile], files: Mapping[str, Seal | int]) -> None:
+        """Record a block whose files are written; now and then flush all of them to the disk."""
         self.journal.append(
             {
                 "block": block.key,
@@ -106,6 +113,27 @@ class RunState:
             }
         )
         self.missing[block] = frozenset(failed)
+        self._unsynced.update(files)
+        if time.monotonic() - self._synced_at > _CHECKPOINT_SECONDS:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Flush all files to the disk and say so in the journal."""
+        if self._unsynced:
+            sync_files(self._root / name for name in self._unsynced)
+            self.journal.checkpoint()
+            self._unsynced.clear()
+        self._synced_at = time.monotonic()
+
+    def close(self) -> None:
+        """A last checkpoint, and the journal is closed."""
+        try:
+            self.checkpoint()
+        except OSError:
+            # A full disk, perhaps: what stands after the last checkpoint is verified on resume.
+            pass
+        finally:
+            self.journal.close()
 
     @property
     def failed(self) -> frozenset[Tile]:
@@ -113,15 +141,19 @@ class RunState:
         return frozenset(tile for tiles in self.missing.values() for tile in tiles)
 
 
-def unsound(root: Path, records: Sequence[Mapping[str, Any]]) -> set[Block]:
-    """Blocks of which a file is missing or has another size than was written."""
-    latest = {record["block"]: record["files"] for record in records}
+def unsound(root: Path, records: Sequence[Mapping[str, Any]], trusted: int) -> set[Block]:
+    """Blocks of which a file is missing or is not what was written.
+
+    Sizes are compared for all; checksums for what was not flushed to the disk at a checkpoint.
+    """
+    latest = {record["block"]: (n, record["files"]) for n, record in enumerate(records)}
     bad = set()
-    for key, files in latest.items():
-        for name, size in files.items():
-            path = root / name
-            if not path.is_file() or path.stat().st_size != size:
+    for key, (number, files) in latest.items():
+        for name, seal in files.items():
+            size, crc = seal if isinstance(seal, list) else (seal, None)
+            if not sound(root / name, size, None if number < trusted else crc):
                 bad.add(Block.from_key(key))
+                break
     return bad
 
 

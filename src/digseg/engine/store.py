@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from digseg.engine.durable import DurableStore
+from digseg.engine.durable import DurableStore, Seal
 from digseg.engine.plan import Block, Plan
 from digseg.errors import CorruptInputError, InputNotFoundError
 from digseg.journal import Journal
@@ -200,16 +200,16 @@ class ProbabilityStore:
 
     def write_block(
         self, block: Block, probabilities: UInt8Array, coverage: UInt8Array
-    ) -> dict[str, int]:
+    ) -> dict[str, Seal]:
         """Write ``[K, P, h, w]`` and ``[P, h, w]`` of a block: each shard once, all levels.
 
-        Returns the bytes of each file written, by its path in the store; shards that hold only
-        zeros are no files.
+        Returns size and checksum of each file written, by its path in the store; shards that hold
+        only zeros are no files.
         """
         # A torn shard of a run that was cut off would be read, and refused, before a write to it.
         for name in self.files_of(block):
             (self.path / name).unlink(missing_ok=True)
-        self._backend.take_sizes()
+        self._backend.take_written()
         planes = self.plan.planes(block)
         depth = slice(planes.start, planes.stop)
         top, bottom, left, right = self.plan.window(block)
@@ -222,7 +222,11 @@ class ProbabilityStore:
                 y, x = top >> level, left >> level
                 array[prompt, depth, y : y + height, x : x + width] = values  # type: ignore[index]
         self.array("coverage")[depth, top:bottom, left:right] = coverage
-        return self._backend.take_sizes()
+        return self._backend.take_written()
+
+    def take_written(self) -> dict[str, Seal]:
+        """Size and checksum of each file written since the last call, by its path in the store."""
+        return self._backend.take_written()
 
     def files_of(self, block: Block) -> list[str]:
         """Every file that a block may have, by its path in the store."""

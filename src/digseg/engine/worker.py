@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from digseg.blend import Contribution, contribute
+from digseg.engine.durable import Seal
 from digseg.engine.infer import Answer, Inference, Meter
 from digseg.engine.lending import Lending
 from digseg.engine.plan import Batch, Block
@@ -45,7 +46,7 @@ class Report:
     """What a task did."""
 
     failed: Failures = field(default_factory=dict)
-    files: dict[str, int] = field(default_factory=dict)
+    files: dict[str, Seal] = field(default_factory=dict)
     meter: Meter = field(default_factory=Meter)
     lent_bytes: int = 0
     tiles: int = 0
@@ -179,7 +180,7 @@ class _Ledger:
     def needed(self, tile: Tile, block: Block) -> bool:
         return False  # inner batches are lent to nobody
 
-    def commit(self, block: Block, failed: Sequence[Tile], files: Mapping[str, int]) -> None:
+    def commit(self, block: Block, failed: Sequence[Tile], files: Mapping[str, Seal]) -> None:
         return None
 
 

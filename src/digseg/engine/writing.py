@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from digseg.blend import BlockBuffer, Contribution, contribute
-from digseg.engine.durable import write_durably
+from digseg.engine.durable import Seal, write_whole
 from digseg.engine.infer import Answer
 from digseg.engine.lending import Lending
 from digseg.engine.plan import Block
@@ -26,7 +26,7 @@ class Written:
     block: Block
     tiles: int
     failed: tuple[Tile, ...]
-    files: dict[str, int]
+    files: dict[str, Seal]
 
 
 class Ledger(Protocol):
@@ -39,7 +39,7 @@ class Ledger(Protocol):
 
     def needed(self, tile: Tile, block: Block) -> bool: ...
 
-    def commit(self, block: Block, failed: Sequence[Tile], files: Mapping[str, int]) -> None: ...
+    def commit(self, block: Block, failed: Sequence[Tile], files: Mapping[str, Seal]) -> None: ...
 
 
 class BlockWriter:
@@ -163,7 +163,7 @@ class BlockWriter:
         }
         content = io.BytesIO()
         np.savez(content, **sums)
-        write_durably(leftovers_path(self._store, block), content.getvalue())
+        write_whole(leftovers_path(self._store, block), content.getvalue())
 
 
 def forget(store: ProbabilityStore, block: Block, *, whole: bool) -> None:
