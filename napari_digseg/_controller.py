@@ -64,6 +64,18 @@ class Status:
     problem: bool = False
 
 
+@dataclass(frozen=True)
+class Training:
+    """How a fine-tuning goes."""
+
+    active: bool = False
+    message: str = ""
+    problem: bool = False
+    losses: tuple[float, ...] = ()
+    model: str = ""
+    picture: str = ""
+
+
 class Controller:
     """One viewer, one form, one engine.
 
@@ -92,6 +104,7 @@ class Controller:
         self.statistics: list[dict[str, Any]] = []
         self.saved: list[str] = []
         self.models_brought = 0
+        self.training = Training()
         self.model_message = ""
         self.places: list[tuple[int, float, float, float]] = []
         self.listeners: list[Callable[[], None]] = []
@@ -403,6 +416,73 @@ class Controller:
         self.models_brought += 1
         self.model_message = f"{message['name']} is here now."
 
+    # -- training --------------------------------------------------------------------------------
+
+    def train(
+        self,
+        labels_name: str,
+        names: dict[int, str],
+        output: Path,
+        *,
+        steps: int = 200,
+        minutes: float = 10.0,
+        rate: float = 2e-4,
+        batch: int = 2,
+    ) -> None:
+        """Fine-tune the chosen model on a Labels layer; `training` tells how it goes."""
+        from napari_digseg._dataset import write_set
+
+        if self.running or self.training.active:
+            return
+        try:
+            layer = self.layer()
+            labels = self.viewer.layers[labels_name]
+            example = write_set(layer, labels, self._point(layer), self.folder / "set", names)
+        except (DigsegError, KeyError) as error:
+            self.training = Training(message=str(error), problem=True)
+            self.tell()
+            return
+        prompts = [
+            {"name": names.get(e.id, e.name), "synonyms": [], "color": list(e.color)}
+            for e in example.classes.entries
+        ]
+        told = f"Training on {example.pictures} pictures of {len(prompts)} classes."
+        self.training = Training(active=True, message=told)
+        self.engine.send(
+            {
+                "do": "train",
+                "id": 0,
+                "data": str(example.folder),
+                "output": str(output),
+                "model": self.state.settings.model,
+                "prompts": prompts,
+                "steps": steps,
+                "minutes": minutes,
+                "rate": rate,
+                "batch": batch,
+            }
+        )
+        self.tell()
+
+    def stop_training(self) -> None:
+        """Stop after the step that is being done; its checkpoints stay."""
+        if self.training.active:
+            self.engine.send({"do": "cancel"})
+
+    def _hear_loss(self, message: Message) -> None:
+        losses = (*self.training.losses, float(message["loss"]))
+        told = f"Step {message['step']}, {100 * message['share']:.0f} % done."
+        self.training = replace(self.training, losses=losses, message=told)
+
+    def _hear_trained(self, message: Message) -> None:
+        self.training = replace(
+            self.training,
+            active=False,
+            model=message["model"],
+            picture=message["picture"],
+            message="Trained. Left: before, right: after.",
+        )
+
     # -- listening -------------------------------------------------------------------------------
 
     def poll(self) -> None:
@@ -416,6 +496,8 @@ class Controller:
             "saved": self._hear_saved,
             "statistics": self._hear_statistics,
             "brought": self._hear_brought,
+            "loss": self._hear_loss,
+            "trained": self._hear_trained,
         }
         messages = self.engine.poll()
         for message in messages:
@@ -488,8 +570,12 @@ class Controller:
         self._say("finished", told, problem=bool(run.failed))
 
     def _hear_error(self, message: Message) -> None:
-        if message["kind"] == "Cancelled":
+        if message["kind"] == "Cancelled" and message["of"] != "train":
             self._stopped("Stopped. What is done is kept: Resume goes on from there.")
+        elif message["of"] == "train":
+            self.training = replace(
+                self.training, active=False, message=message["message"], problem=True
+            )
         elif message["of"] == "bring":
             self.model_message = message["message"]
         elif message["of"] == "preview":
@@ -502,6 +588,7 @@ class Controller:
         if self.status.phase == "cancelling":
             self._stopped("Stopped. What is done is kept: Resume goes on from there.")
             return
+        self.training = replace(self.training, active=False)
         code = message["code"]
         why = "it ran out of memory, most likely" if code in (-9, 137) else f"exit code {code}"
         if self.running:

@@ -251,7 +251,7 @@ class Engine:
     def _train(self, command: Message) -> None:
         from napari_digseg._fine_tune import fine_tune
 
-        summary = fine_tune(command, self._listener(command["id"]), command["token"], self._say)
+        summary = fine_tune(command, command["token"], self._say)
         self._say({"say": "trained", "id": command["id"], **summary})
 
     # -- what is kept ----------------------------------------------------------------------------

@@ -165,7 +165,7 @@ class State:
 
 
 def _free_color(name: str, used: list[Color]) -> Color:
-    """The expected colour of a name, else the first of the palette that no other row is close to."""
+    """The expected colour of a name, else the palette's first that no other row comes near."""
     for index in range(len(used), len(used) + 48):
         color = color_of(name, index)
         if all(sum((a - b) ** 2 for a, b in zip(color, c, strict=True)) > 60**2 for c in used):

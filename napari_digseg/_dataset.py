@@ -1,0 +1,139 @@
+"""The person's picture and Labels layer as a small labelled set to train on. No Qt."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from digseg.errors import DatasetError
+from digseg.lazy import box
+from digseg.raster import ClassTable
+from digseg.settings import SegmentSettings
+from digseg.types import AnyArray
+from napari_digseg._inputs import Target, target_of
+from napari_digseg._labels import classes_of
+
+#: Side of the pictures that are cut out, in pixels.
+SIDE = 512
+_MOST = 200  # pictures of one set
+
+
+@dataclass(frozen=True)
+class Example:
+    """What one set was made of."""
+
+    folder: Path
+    classes: ClassTable
+    pictures: int
+    target: Target
+
+
+def write_set(
+    image_layer: Any,
+    labels_layer: Any,
+    point: Sequence[float],
+    folder: Path,
+    names: dict[int, str] | None = None,
+) -> Example:
+    """Cut a layer into pictures and masks; only parts in which something is labelled are kept.
+
+    Parameters
+    ----------
+    point
+        Position of the sliders, as indices of the image layer's data.
+    folder
+        Is replaced.
+    names
+        Names by label id, in place of the layer's.
+
+    Raises
+    ------
+    DatasetError
+        The layers differ in size, or nothing is labelled.
+    """
+    from PIL import Image
+
+    from digseg import io
+    from digseg.run.execute import source_of
+
+    target = target_of(image_layer, point, folder.parent / "layers")
+    data = labels_layer.data[0] if labels_layer.multiscale else labels_layer.data
+    if tuple(data.shape) != tuple(target.shape):
+        raise DatasetError(
+            f"The labels are {tuple(data.shape)} and the image is {tuple(target.shape)}: "
+            "choose labels that were painted on this image."
+        )
+    classes = classes_of(data, labels_layer.as_layer_data_tuple()[1])
+    source = source_of(io.read(target.path, time=target.time), SegmentSettings())
+    shutil.rmtree(folder, ignore_errors=True)
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    written: list[str] = []
+    for plane, window in _windows(source.shape):
+        labels = _plane(data, plane, window)
+        if not labels.any() or len(written) == _MOST:
+            continue
+        top, left = window[0], window[2]
+        pixels, valid = source.read(plane, window)
+        mask = np.where(valid, labels, 255).astype(np.uint8)
+        name = f"part-{plane:04d}-{top:06d}-{left:06d}"
+        picture = np.moveaxis(np.rint(pixels * 255).astype(np.uint8), 0, -1)
+        Image.fromarray(picture).save(folder / "images" / f"{name}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"{name}.png")
+        written.append(name)
+    if not written:
+        raise DatasetError("Nothing is labelled: paint at least one class on the image.")
+    _describe(folder, image_layer.name, classes, names or {}, written)
+    return Example(folder, classes, len(written), target)
+
+
+def _windows(shape: tuple[int, int, int]) -> Any:
+    planes, rows, columns = shape
+    for plane in range(planes):
+        for top in range(0, rows, SIDE):
+            for left in range(0, columns, SIDE):
+                yield plane, (top, min(rows, top + SIDE), left, min(columns, left + SIDE))
+
+
+def _plane(data: Any, plane: int, window: tuple[int, int, int, int]) -> AnyArray:
+    top, bottom, left, right = window
+    inside = ((top, bottom), (left, right))
+    if len(data.shape) == 2:
+        return box(data, inside)
+    found: AnyArray = box(data, ((plane, plane + 1), *inside))[0]
+    return found
+
+
+def _describe(
+    folder: Path, title: str, classes: ClassTable, names: dict[int, str], written: list[str]
+) -> None:
+    table = [
+        {
+            "id": entry.id,
+            "name": names.get(entry.id, entry.name),
+            "synonyms": list(entry.synonyms),
+        }
+        for entry in classes.entries
+    ]
+    described = {
+        "name": "own-labels",
+        "title": title,
+        "domain": "own",
+        "modality": "own",
+        "licence": "the person's own",
+        "source": "labels painted in napari",
+        "use": "train-and-ship",
+        "ignore_index": 255,
+        "image_ext": ".png",
+        "mask_ext": ".png",
+        "classes": table,
+        "splits": {"train": written, "val": written[:1]},
+        "notes": "0 is background.",
+    }
+    (folder / "dataset.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
