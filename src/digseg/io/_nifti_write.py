@@ -12,6 +12,7 @@ import numpy as np
 
 from digseg.io import _label_names as names
 from digseg.io._nifti_header import COMMENT, LABEL_TABLE
+from digseg.io._volumes import slabs
 from digseg.io.files import replacing
 from digseg.raster import Mask, Raster, Volume
 
@@ -55,8 +56,7 @@ def write(mask: Mask, path: Path, *, source: Raster | Volume | None = None) -> l
         with _opened(temporary, gzipped=path.name.lower().endswith(".gz")) as stream:
             header.write_to(stream)
             stream.write(b"\0" * (int(header["vox_offset"]) - stream.tell()))
-            for plane in range(mask.grid.shape[0]):
-                labels = np.asarray(mask.labels[plane])
+            for labels in slabs(mask.labels):
                 stream.write(np.ascontiguousarray(labels, header.get_data_dtype()).tobytes())
     return [path, sidecar]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,10 @@ from digseg.errors import CorruptInputError, UsageError
 from digseg.grid import Grid
 from digseg.io.files import identity
 from digseg.raster import Volume
-from digseg.types import AnyArray
+from digseg.types import AnyArray, LazyArray
+
+#: Bytes of labels that are computed at once for a file.
+_SLAB = 64 << 20
 
 
 def identity_of(paths: Sequence[Path]) -> str:
@@ -90,6 +93,18 @@ def volume_info(
         **extra,
         "notes": list(volume.meta.get("notes", ())),
     }
+
+
+def slabs(labels: LazyArray) -> Iterator[AnyArray]:
+    """Blocks of planes ``[n, y, x]`` in order.
+
+    Not plane by plane: labels that are computed for other planes (a sagittal file, axial answers)
+    would be computed anew for each of them.
+    """
+    planes, rows, columns = labels.shape
+    step = max(1, _SLAB // (rows * columns * labels.dtype.itemsize))
+    for start in range(0, planes, step):
+        yield np.asarray(labels[start : min(start + step, planes)])
 
 
 def whole_numbers(voxels: AnyArray, path: str) -> AnyArray:

@@ -35,6 +35,9 @@ _PADDING = 1 << 20
 
 _CHUNK = 1 << 20
 
+#: Pages of a mapped file that may stay with this process.
+_RESIDENT = 32 << 20
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -122,6 +125,7 @@ class Voxels:
     slope: float = 1.0
     inter: float = 0.0
     _raw: AnyArray | None = field(default=None, repr=False)
+    _touched: int = field(default=0, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -144,9 +148,28 @@ class Voxels:
 
     def __getitem__(self, key: Any) -> AnyArray:
         part = np.asarray(self.stored()[key])
-        if not self.scaled:
-            return np.ascontiguousarray(part).astype(self.dtype)
-        return np.asarray(part.astype(np.float64) * self.slope + self.inter)
+        if self.scaled:
+            values = np.asarray(part.astype(np.float64) * self.slope + self.inter)
+        else:
+            values = part.astype(self.dtype)
+        self._release(part)
+        return values
+
+    def _release(self, part: AnyArray) -> None:
+        """Now and then give the pages of a mapped file back to the system.
+
+        They count as memory of this process until then: a scan read slice by slice would seem to
+        grow to its own size, and a run under ``--memory`` be stopped for it.
+        """
+        with self._lock:
+            # A part across the fast axes has touched pages all over the file.
+            self._touched += part.nbytes if part.flags.c_contiguous else _RESIDENT
+            if self._touched < _RESIDENT:
+                return
+            self._touched = 0
+            mapping = _mapping_of(self._raw)
+        if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+            mapping.madvise(mmap.MADV_DONTNEED)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> AnyArray:
         return np.asarray(self[:], dtype=dtype)
@@ -171,6 +194,13 @@ class Voxels:
             return _inflate(layout, self.point)
         offset = layout.offset + self.point * layout.bytes_per_point
         return np.memmap(layout.path, layout.dtype, "r", offset, layout.shape)
+
+
+def _mapping_of(array: Any) -> mmap.mmap | None:
+    """The mapped file under an array; `None` for one in memory."""
+    while array is not None and not isinstance(array, mmap.mmap):
+        array = array.obj if isinstance(array, memoryview) else getattr(array, "base", None)
+    return array
 
 
 def _inflate(layout: Layout, point: int) -> AnyArray:

@@ -95,7 +95,7 @@ def write(mask: Mask, path: Path, *, source: Raster | Volume | None = None) -> l
     import highdicom
 
     instances = _instances(_source_files(mask, source))
-    labels = np.stack([np.asarray(mask.labels[plane]) for plane in range(mask.grid.shape[0])])
+    labels = np.asarray(mask.labels[:])
     ids = {entry.id: number for number, entry in enumerate(mask.classes.entries, start=1)}
     numbers = np.zeros(int(max(labels.max(initial=0), *ids, 0)) + 1, np.uint16)
     for label, number in ids.items():

@@ -20,7 +20,14 @@ from digseg.errors import CorruptInputError
 from digseg.io import _label_names as names
 from digseg.io import modality
 from digseg.io._itk_header import ItkHeader, parse
-from digseg.io._volumes import identity_of, patient_grid, time_point, volume_info, whole_numbers
+from digseg.io._volumes import (
+    identity_of,
+    patient_grid,
+    slabs,
+    time_point,
+    volume_info,
+    whole_numbers,
+)
 from digseg.io.files import replacing, suffix_of
 from digseg.io.registry import Probe
 from digseg.lazy import Bounds, WindowArray
@@ -174,9 +181,8 @@ def _write_nrrd(mask: Mask, path: Path) -> None:
     with path.open("wb") as file:
         file.write(("\n".join(lines) + "\n\n").encode())
         with gzip.GzipFile("", "wb", 6, file, mtime=0) as stream:
-            for plane in range(mask.grid.shape[0]):
-                labels = np.asarray(mask.labels[plane], dtype.newbyteorder("<"))
-                stream.write(np.ascontiguousarray(labels).tobytes())
+            for labels in slabs(mask.labels):
+                stream.write(np.ascontiguousarray(labels, dtype.newbyteorder("<")).tobytes())
 
 
 def _escaped(text: str) -> str:
