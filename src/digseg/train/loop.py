@@ -175,6 +175,8 @@ def _save(
 ) -> None:
     """Checkpoint, and the pipeline as it would be used now."""
     save_state(folder, trainee, optimizer, mean, rng, {"step": step, "seconds": seconds})
+    if trainee.settings.lora_rank:
+        return  # no reader takes a U-Net with adapters; `train.job` folds them in at the end
     if mean is not None:
         mean.swap(trainee)
     pipeline.save_pretrained(folder / "pipeline", safe_serialization=True)
