@@ -30,7 +30,9 @@ from digseg.model.fresh import Layout, new_pipeline
 from digseg.train.run import describe, prepare, train_sets
 from digseg.train.settings import TrainSettings
 
-MIX = {"default": {"prompts": 6, "scales": [0.6, 1.6], "turn": 8, "quarter_turns": False}}
+MIX = {
+    "default": {"size": 256, "prompts": 6, "scales": [0.6, 1.6], "turn": 8, "quarter_turns": False}
+}
 
 
 def start_of(folder: Path, pretrained: bool, seed: int) -> DiGSegPipeline:

@@ -42,6 +42,8 @@ def test_specialist_learns_what_is_bright(
     narrow = lambda pretrained: original(False, 0.25)  # noqa: E731
     original = specialists.new_encoder
     monkeypatch.setattr(specialists, "new_encoder", narrow)
+    small = {"default": {"size": 64, "scales": [0.8, 1.2]}}
+    monkeypatch.setattr(specialists, "read_mix", lambda file: small)
     out = tmp_path / "out.json"
     words = ["--data", str(data), "--random", "--steps", "25", "--batch", "2", "-o", str(out)]
     monkeypatch.setattr("sys.argv", ["specialists", *words])
@@ -74,6 +76,7 @@ def test_street_scenes_from_both_starts(
 ) -> None:
     start = save_tiny(tmp_path / "start")
     out = tmp_path / "out.json"
+    monkeypatch.setattr(camvid, "MIX", {"default": {"size": 64, "prompts": 2}})
     words = ["--data", str(data / "bright"), "--start", str(start), "--steps", "2", "--batch", "1"]
     more = ["--threads", "1", "--only", only, "--json", str(out)]
     monkeypatch.setattr("sys.argv", ["camvid", *words, *more])
