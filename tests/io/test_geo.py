@@ -270,6 +270,18 @@ def test_cog_overviews_hold_labels_only(cog: Path) -> None:
         assert set(np.unique(coarse.read(1))) <= {1, 3}
 
 
+def test_stale_neighbours_go(cog: Path) -> None:
+    """An old .ovr or .msk beside a replaced file would be taken for the new file's."""
+    grid = Grid.from_transform((40, 30), tuple(NORTH_UP)[:6], crs="EPSG:32633")
+    for suffix in (".ovr", ".msk"):
+        rasterio.shutil.copy(cog, cog.with_name(cog.name + suffix), driver="GTiff")
+    labels = ramp(40, 30) % 4
+    io.write_mask(Mask(labels, grid, CLASSES), cog, overwrite=True)
+    assert not list(cog.parent.glob("*.ovr"))
+    assert not list(cog.parent.glob("*.msk"))
+    np.testing.assert_array_equal(np.asarray(image_of(cog).data[0]), labels)
+
+
 def test_names_survive_without_the_sidecar(cog: Path) -> None:
     from digseg.io.geotiff import read_mask
 

@@ -12,7 +12,8 @@ from digseg.errors import UnsupportedInputError
 _DEFAULT = "tczyx"  # OME-Zarr up to 0.3: always these five
 _CHANNELS = 4  # a short last axis of a plain array holds colours
 _SHORT = {
-    "time": "t", "channel": "c", "band": "c", "bands": "c", "wavelength": "c", "depth": "z",
+    "time": "t", "channel": "c", "band": "c", "bands": "c", "wavelength": "c", "prompt": "c",
+    "depth": "z",
     "plane": "z", "lat": "y", "latitude": "y", "row": "y", "rows": "y", "height": "y",
     "lon": "x", "longitude": "x", "col": "x", "column": "x", "columns": "x", "width": "x",
 }  # fmt: skip

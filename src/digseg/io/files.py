@@ -107,7 +107,12 @@ def _move(temporary: Path, path: Path) -> None:
         os.replace(temporary, path)
         remove(old)
         return
+    if temporary.is_dir() and path.is_file():
+        path.unlink()  # a folder can't take the place of a file in one step
     os.replace(temporary, path)
+    # Overviews and masks of what was replaced would be taken for the new file's.
+    for stale in (".ovr", ".msk"):
+        path.with_name(path.name + stale).unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
