@@ -12,7 +12,6 @@ import numpy as np
 from digseg.io.area import PixelAreas
 from digseg.io.components import Regions, regions_of
 from digseg.io.files import refuse_existing, replacing
-from digseg.io.intensity import means
 from digseg.raster import ClassEntry, Mask, Raster, Volume
 from digseg.types import LazyArray
 
@@ -44,7 +43,7 @@ def table(
     probabilities
         ``uint8 [prompt, (z,) y, x]`` (probability x 255) in the order of the label ids.
     image
-        What was segmented; of a volume on the same grid, mean values are taken too.
+        What was segmented; its grid is used where the mask's has no CRS.
 
     Returns
     -------
@@ -52,15 +51,11 @@ def table(
     (``#rrggbb``), ``pixels``, ``share`` (of the pixels with data), then ``area_m2`` and
     ``area_ha`` (on the ellipsoid; `None` without a CRS) or ``volume_mm3`` and ``volume_ml``,
     then ``mean_probability`` (`None` where unknown) and ``instances`` (regions whose pixels
-    share sides); of a volume also ``mean_value`` (HU for CT).
+    share sides).
     """
+    del image  # the mask's own grid is the image's
     regions = regions_of(mask, probabilities)
-    rows = [_row(entry, mask, regions) for entry in mask.classes.entries]
-    if isinstance(image, Volume) and image.grid.same_place(mask.grid):
-        # One name for all modalities, so that the rows of a batch make one table.
-        under = means(mask, image)
-        rows = [{**row, "mean_value": under[row["id"]]} for row in rows]
-    return rows
+    return [_row(entry, mask, regions) for entry in mask.classes.entries]
 
 
 def _row(entry: ClassEntry, mask: Mask, regions: Regions) -> dict[str, Any]:
