@@ -181,7 +181,9 @@ class BlockBuffer:
             known_empty = self.coverage[place] == NODATA
             self.coverage[place] = np.where(known_empty, NODATA, FAILED)
         # Cells whose failed tile is empty here need no more answers; the others are FAILED above.
-        self.probabilities[:, (self.coverage == NODATA) | (self.coverage == FAILED)] = 0
+        answered = self.coverage == DONE
+        if not answered.all():
+            self.probabilities *= answered
         return self.probabilities, self.coverage
 
     @property

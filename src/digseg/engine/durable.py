@@ -78,11 +78,11 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def sound(path: Path, size: int, crc: int | None) -> bool:
+def sound(path: str, size: int, crc: int | None) -> bool:
     """Whether a file has its size, and (where ``crc`` is given) its content."""
     try:
-        if path.stat().st_size != size:
+        if os.stat(path).st_size != size:
             return False
-        return crc is None or zlib.crc32(path.read_bytes()) == crc
+        return crc is None or zlib.crc32(Path(path).read_bytes()) == crc
     except FileNotFoundError:
         return False

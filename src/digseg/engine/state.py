@@ -151,7 +151,7 @@ def unsound(root: Path, records: Sequence[Mapping[str, Any]], trusted: int) -> s
     for key, (number, files) in latest.items():
         for name, seal in files.items():
             size, crc = seal if isinstance(seal, list) else (seal, None)
-            if not sound(root / name, size, None if number < trusted else crc):
+            if not sound(f"{root}/{name}", size, None if number < trusted else crc):
                 bad.add(Block.from_key(key))
                 break
     return bad
