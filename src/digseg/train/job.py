@@ -120,7 +120,12 @@ def run_job(
 
 
 def _first(job: TrainJob) -> DiGSegPipeline:
-    pipeline = DiGSegPipeline.from_pretrained(find_model(job.model).folder)
+    import torch
+
+    # Also of weights that ship in half precision: the optimizer needs all digits.
+    pipeline = DiGSegPipeline.from_pretrained(
+        find_model(job.model).folder, torch_dtype=torch.float32
+    )
     if not job.fresh:
         return pipeline
     return new_pipeline(
