@@ -6,6 +6,7 @@ decoded slice by slice when they are asked for.
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from digseg.io._dicom_geometry import Stack, frames_of, stack
 from digseg.io._dicom_scan import Series, choose, find_series, guarded, is_dicom
 from digseg.io._volumes import identity_of, patient_grid, time_point, volume_info
 from digseg.io.dicom_seg import is_segmentation, read_mask, refuse, write
+from digseg.io.files import suffix_of
 from digseg.io.modality import of_dicom
 from digseg.io.registry import Probe
 from digseg.raster import Raster, Source, Volume
@@ -27,6 +29,9 @@ __all__ = ["info", "read", "read_mask", "refuse", "sniff", "write"]
 #: Files of a folder that are looked at before it is taken for no DICOM.
 _LOOK = 64
 
+#: Files that make a tree a set of cases.
+_OTHER_SCANS = {".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".tif", ".tiff"}
+
 
 def sniff(probe: Probe) -> bool:
     """DICOM's mark in a file, or in one of the first files of a folder."""
@@ -34,15 +39,18 @@ def sniff(probe: Probe) -> bool:
         return probe.head[128:132] == b"DICM"
     if probe.kind != "folder":
         return False
-    looked = 0
-    for path in sorted(Path(probe.path).rglob("*")):
-        if path.is_file():
-            if is_dicom(path):
-                return True
-            looked += 1
-        if looked >= _LOOK:
-            break
-    return False
+    return _is_series(Path(probe.path))
+
+
+def _is_series(folder: Path) -> bool:
+    """Whether a folder is a DICOM folder, and not one of cases that holds such folders as well."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    looked = list(islice(files, _LOOK))
+    found = [path for path in looked if is_dicom(path)]
+    if any(path.parent == folder for path in found):
+        return True  # what else lies there are notes, previews or answers
+    others = {suffix_of(path.name) for path in looked} & _OTHER_SCANS
+    return bool(found) and not others
 
 
 def read(path: str, *, time: int = 0, series: str | None = None) -> Raster | Volume:
