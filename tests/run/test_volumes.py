@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from digseg import io
 from digseg.grid import Grid
 from digseg.lazy import WindowArray, box
 from digseg.normalize import looks_like_hounsfield
@@ -234,3 +235,24 @@ def test_lazy_arrays_index_as_numpy_does(asymmetric: Callable[..., AnyArray]) ->
         lazy[0, 0, 0, 0]
     assert len(lazy) == 4
     np.testing.assert_array_equal(np.asarray(lazy), data)
+
+
+def test_a_mapped_file_does_not_stay_in_memory(tmp_path: Path) -> None:
+    """A plain file read slice by slice, along any axis, leaves few of its pages with us."""
+    psutil = pytest.importorskip("psutil")
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.int16)
+    header.set_data_shape((512, 512, 256))  # 128 MiB, a hole on the disk
+    header.set_sform(np.eye(4), code=1)
+    path = tmp_path / "long.nii"
+    with path.open("wb") as file:
+        file.write(header.binaryblock + b"\0" * 4)
+        file.truncate(352 + 512 * 512 * 256 * 2)
+    volume = io.read(path)
+    process = psutil.Process()
+    before = process.memory_info().rss
+    for plane in range(256):
+        assert not volume.data[plane, ::64, ::64].any()
+    assert process.memory_info().rss - before < 64 << 20
+    assert not volume.data[:, 7].any()
+    assert process.memory_info().rss - before < 64 << 20
