@@ -251,6 +251,7 @@ def test_an_index_leads_to_its_series_and_nowhere_else(tmp_path: Path) -> None:
         dataset.StudyDate = "20200101"
         fileset.add(dataset)
     fileset.write(tmp_path / "disk")
+    fileset._stage["t"].cleanup()  # pydicom leaves it to the garbage collector, which warns
     volume = volume_of(tmp_path / "disk" / "DICOMDIR")
     np.testing.assert_array_equal(np.asarray(volume.data[:]), volume_of(tmp_path / "ct").data[:])
     index = pydicom.dcmread(tmp_path / "disk" / "DICOMDIR")
@@ -260,6 +261,17 @@ def test_an_index_leads_to_its_series_and_nowhere_else(tmp_path: Path) -> None:
     index.save_as(tmp_path / "disk" / "DICOMDIR")
     with pytest.raises(UnsupportedInputError, match="outside its own folder"):
         io.read(tmp_path / "disk" / "DICOMDIR")
+
+
+def test_a_folder_of_cases_is_no_series(tmp_path: Path) -> None:
+    ct_series(tmp_path / "cases" / "one" / "ct")
+    assert io.info(tmp_path / "cases")["shape"] == [10, 12, 5]
+    (tmp_path / "cases" / "two.nii.gz").write_bytes(b"another case")
+    with pytest.raises(UnsupportedInputError, match="folder"):
+        io.info(tmp_path / "cases")
+    # An answer beside the slices doesn't hide the series.
+    (tmp_path / "cases" / "one" / "ct" / "answer.nii.gz").write_bytes(b"labels")
+    assert io.info(tmp_path / "cases" / "one" / "ct")["shape"] == [10, 12, 5]
 
 
 def test_reports_beside_a_series_are_passed_over_and_said(tmp_path: Path) -> None:
