@@ -56,7 +56,7 @@ def opened(sample: str) -> tuple[Any, Any]:
     viewer = napari.Viewer()
     viewer.window._qt_window.resize(1440, 900)
     viewer.open_sample("napari-digseg", sample)
-    viewer.scale_bar.visible = True
+    viewer.canvas.overlays.scale_bar.visible = True
     _, widget = viewer.window.add_plugin_dock_widget("napari-digseg", "Segment by text")
     widget.live_preview.setChecked(False)
     return viewer, widget

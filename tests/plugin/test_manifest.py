@@ -98,14 +98,15 @@ def test_samples_open_in_their_place(sample: str, axes: tuple[str, ...]) -> None
     assert np.asarray(data[tuple(slice(0, 8) for _ in axes)]).size > 0
 
 
-def test_a_sparse_gigapixel_raster_opens_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("side", [16_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_a_sparse_gigapixel_raster_opens_at_once(tmp_path: Path, side: int) -> None:
     import time
 
     import rasterio
 
     path = tmp_path / "huge.tif"
     profile = {
-        "driver": "GTiff", "width": 100_000, "height": 100_000, "count": 3, "dtype": "uint8",
+        "driver": "GTiff", "width": side, "height": side, "count": 3, "dtype": "uint8",
         "tiled": True, "blockxsize": 512, "blockysize": 512, "SPARSE_OK": True,
         "BIGTIFF": "YES", "compress": "deflate", "crs": "EPSG:32631",
         "transform": rasterio.Affine(1, 0, 500_000, 0, -1, 4_100_000),
@@ -114,10 +115,10 @@ def test_a_sparse_gigapixel_raster_opens_at_once(tmp_path: Path) -> None:
         dataset.build_overviews([2, 4, 8, 16, 32, 64, 128, 256], rasterio.enums.Resampling.nearest)
     begun = time.perf_counter()
     ((levels, meta, _),) = get_reader(str(path))(str(path))  # type: ignore[misc]
-    corner = levels[0][50_000:50_800, 50_000:51_200]
+    corner = levels[0][8_000:8_800, 8_000:9_200]
     overview = levels[-1][...]
     assert time.perf_counter() - begun < 3.0
     assert meta["multiscale"]
     assert len(levels) == 9
     assert corner.shape == (800, 1200, 3)
-    assert overview.shape[0] < 400
+    assert overview.shape[0] == -(-side // 256)
