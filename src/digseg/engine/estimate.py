@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from digseg import memory
+from digseg.engine.infer import Inference
 from digseg.engine.plan import Plan
 from digseg.engine.reading import read_tile
 from digseg.errors import DoesNotFitError
@@ -110,24 +111,30 @@ def estimate(
 
 
 def probe(
-    source: TileSource, model: SegmentationModel, prompts: Sequence[Prompt], lattice: Lattice
+    source: TileSource,
+    model: SegmentationModel,
+    prompts: Sequence[Prompt],
+    lattice: Lattice,
+    *,
+    calls: int = _TIMED_TILES,
 ) -> tuple[int, float]:
     """Bytes that the model takes at work beyond its answer, and its seconds for one tile."""
     middle = Tile(lattice.planes // 2, lattice.rows.count // 2, lattice.columns.count // 2)
-    pixels = read_tile(source, lattice, middle).pixels
-    if pixels is None:
-        pixels = np.zeros((3, *lattice.tile_shape), dtype=np.float32)
+    read = read_tile(source, lattice, middle)
+    if read.pixels is None:
+        read = replace(read, pixels=np.zeros((3, *lattice.tile_shape), dtype=np.float32))
+    inference = Inference(model, prompts)  # a fault of the model is for the run to report
     times: list[float] = []
 
     def compute() -> None:
-        for _ in range(_TIMED_TILES):
+        for _ in range(calls):
             begin = time.perf_counter()
-            model(pixels[None], prompts)
+            inference([read])
             times.append(time.perf_counter() - begin)
 
     grown = memory.measured(compute)
     # The first call warms caches up.
-    return grown, statistics.median(times[1:])
+    return grown, statistics.median(times[1:] or times)
 
 
 def fitted_plan(
@@ -177,7 +184,8 @@ def block_bytes(plan: Plan, prompts: int) -> int:
     for axis in (lattice.rows, lattice.columns):
         share *= 1 - min(1.0, axis.ramp * (axis.count - 1) / axis.length)
     ramps = int(8 * prompts * (1 - share) * pixels)
-    return pixels * (prompts + 1) + ramps + 6 * pixels
+    lent = pixels * prompts // 2  # parts of border tiles, read back at the start of the block
+    return pixels * (prompts + 1) + ramps + lent + 6 * pixels
 
 
 def disk_bytes(plan: Plan, prompts: int) -> int:

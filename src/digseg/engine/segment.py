@@ -19,7 +19,7 @@ from typing import Any
 from digseg.engine.channel import Channel, Closed
 from digseg.engine.distributed import DistributedRun
 from digseg.engine.durable import DurableStore
-from digseg.engine.estimate import check_disk, disk_bytes, fitted_plan
+from digseg.engine.estimate import check_disk, disk_bytes, fitted_plan, probe
 from digseg.engine.infer import Answer, Inference, Meter
 from digseg.engine.lending import Lending
 from digseg.engine.plan import Batch, Block, Order, Plan, ordered
@@ -124,12 +124,14 @@ def segment(
     """
     begun = time.perf_counter()
     cancel = cancel or CancelToken()
+    working = _working_bytes(source, model, prompts, settings)
     store, state = open_run(
         source, model, prompts, settings, Path(store_path),
         recipe=recipe, resume=resume, overwrite=overwrite, plan=plan, backend=backend,
+        working=working,
     )  # fmt: skip
     try:
-        limits = _budget(store, model, prompts, settings)
+        limits = _budget(store, model, prompts, settings, working)
         pending = state.pending()
         _announce(store, pending, limits, callback)
         run: _Run | DistributedRun
@@ -163,6 +165,7 @@ def open_run(
     overwrite: bool,
     plan: Plan | None,
     backend: type[DurableStore],
+    working: int = 0,
 ) -> tuple[ProbabilityStore, RunState]:
     """A new store, or the one to be finished."""
     identity = identity_of(source, model, prompts, settings)
@@ -175,7 +178,7 @@ def open_run(
                 f"{path} is there already: use --resume to finish it or --overwrite to replace it."
             )
         shutil.rmtree(path)
-    plan, _, _ = fitted_plan(source.shape, model, prompts, settings, plan=plan)
+    plan, _, _ = fitted_plan(source.shape, model, prompts, settings, plan=plan, working=working)
     check_disk(plan, len(prompts), path.parent)
     store = ProbabilityStore.create(path, plan, prompts, recipe=recipe, backend=backend)
     return store, RunState.begin(store, identity)
@@ -194,14 +197,29 @@ def _announce(
         callback(StageAdvanced(_STAGE, done))
 
 
+def _working_bytes(
+    source: TileSource, model: SegmentationModel, prompts: PromptSet, settings: SegmentSettings
+) -> int:
+    """What the model takes at work, from one tile, where a limit has to be kept; else 0."""
+    if settings.memory is None or settings.workers > 1 or settings.scheduler is not None:
+        return 0
+    # What can't be met in any case is refused before the model is called.
+    plan, allowed, needs = fitted_plan(source.shape, model, prompts, settings)
+    budget(needs, allowed, asked=True)
+    return probe(source, model, prompts.prompts, plan.lattice, calls=1)[0]
+
+
 def _budget(
     store: ProbabilityStore,
     model: SegmentationModel,
     prompts: PromptSet,
     settings: SegmentSettings,
+    working: int,
 ) -> Budget:
     shape = store.plan.lattice.shape
-    _, allowed, needs = fitted_plan(shape, model, prompts, settings, plan=store.plan)
+    _, allowed, needs = fitted_plan(
+        shape, model, prompts, settings, plan=store.plan, working=working
+    )
     return budget(needs, allowed, asked=settings.memory is not None)
 
 
