@@ -22,7 +22,6 @@ from typing import Any
 from digseg.evaluate import EvaluateSettings, LabelledSet, open_sets
 from digseg.evaluate.card import figures, measure, render
 from digseg.evaluate.core import SetResult
-from digseg.events import Event, StageStarted
 from digseg.model.registry import find_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,9 +39,12 @@ def main() -> int:
     parser.add_argument("--sets", nargs="*", default=None, help="only these (others stay as told)")
     parser.add_argument("--limit", type=int, default=None, help="images of each set at most")
     parser.add_argument("--planes", type=int, default=10, help="planes of each volume at most")
-    parser.add_argument("--budget", type=float, default=3.0, help="for synonyms and absent things")
+    parser.add_argument("--budget", type=float, default=1.5, help="for synonyms and absent things")
     parser.add_argument("--synonyms", type=int, default=2)
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
+    parser.add_argument(
+        "--missing", action="store_true", help="only sets that figures.json lacks (after a kill)"
+    )
     parser.add_argument("--again", action="store_true", help="from figures.json, without measuring")
     args = parser.parse_args()
 
@@ -51,9 +53,13 @@ def main() -> int:
     kept = info.folder / "figures.json"
     told: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {"sets": {}}
     if not args.again:
-        chosen = [item for item in sets if args.sets is None or item.name in args.sets]
-        told = _measure(args, info.folder, chosen, told if args.sets is not None else {"sets": {}})
-        write(kept, json.dumps(told, indent=1) + "\n")
+        wanted = args.sets
+        if args.missing:
+            wanted = [item.name for item in sets if item.name not in told["sets"]]
+        chosen = [item for item in sets if wanted is None or item.name in wanted]
+        if wanted is None:
+            told = {"sets": {}}
+        told = _measure(args, info.folder, chosen, told, kept)
     specialists = json.loads(SPECIALISTS.read_text())["miou"] if SPECIALISTS.exists() else {}
     has_sheet = (args.docs / SHEET).exists()
     common = (info.name, info.folder, told, sets)
@@ -65,8 +71,13 @@ def main() -> int:
 
 
 def _measure(
-    args: argparse.Namespace, folder: Path, sets: Sequence[LabelledSet], told: dict[str, Any]
+    args: argparse.Namespace,
+    folder: Path,
+    sets: Sequence[LabelledSet],
+    told: dict[str, Any],
+    kept: Path,
 ) -> dict[str, Any]:
+    """Judge the sets one by one; what is known is written after each."""
     from digseg.model import load
 
     settings = EvaluateSettings(
@@ -76,28 +87,29 @@ def _measure(
         budget=args.budget,
         synonyms=args.synonyms,
     )
-    began = time.monotonic()
-
-    def say(event: Event) -> None:
-        if isinstance(event, StageStarted):
-            print(f"{time.monotonic() - began:6.0f} s  {event.stage}", file=sys.stderr, flush=True)
-
-    results = measure(sets, load(folder, device="cpu"), settings, callback=say)
-    sheet(results, args.docs / SHEET)
-    for item in results:
-        miou = item.values["miou"]
-        print(f"{item.name:28} {'-' if miou is None else f'{miou:.3f}'}", file=sys.stderr)
     words = f"python -m benchmarks model_card --data FOLDER --planes {args.planes}"
     if args.limit is not None:
         words += f" --limit {args.limit}"
-    return {
+    told |= {
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{os.cpu_count()} cores, {_accelerator()}, Python {platform.python_version()}",
         "command": words,
         "split": args.split,
-        "seconds": round(time.monotonic() - began, 1),
-        "sets": told["sets"] | figures(results, sets),
     }
+    model, began = load(folder, device="cpu"), time.monotonic()
+    results: list[SetResult] = []
+    for item in sets:
+        found = measure([item], model, settings)
+        results += found
+        told["sets"] |= figures(found, sets)
+        write(kept, json.dumps(told, indent=1) + "\n")
+        for one in found:
+            miou = one.values["miou"]
+            shown = "-" if miou is None else f"{miou:.3f}"
+            print(f"{time.monotonic() - began:6.0f} s  {item.name:28} {shown}", file=sys.stderr)
+    if len(results) > 1:
+        sheet(results, args.docs / SHEET)
+    return told
 
 
 def _accelerator() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -91,12 +92,15 @@ def test_model_card_is_one_command(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = save_tiny(tmp_path / "m")
+    shutil.copytree(data / "bright", data / "other")
+    text = (data / "other" / "dataset.json").read_text()
+    (data / "other" / "dataset.json").write_text(text.replace('"bright"', '"other"'))
     docs = tmp_path / "docs"
     words = ["model_card", "--data", str(data), "--model", str(model), "--docs", str(docs)]
     monkeypatch.setattr("sys.argv", words)
     assert model_card.main() == 0
     told = json.loads((model / "figures.json").read_text())
-    assert told["sets"]["bright"]["n"] == 1
+    assert told["sets"]["bright"]["n"] == told["sets"]["other"]["n"] == 1
     card = (docs / "model-card.md").read_text()
     assert card.startswith("# Model card: m")
     assert "images/model-card.png" in card
@@ -104,6 +108,15 @@ def test_model_card_is_one_command(
     readme = (model / "README.md").read_text()
     assert readme.startswith("---\nlicense:")
     assert "bright" in readme
+    # After a kill only what is missing is measured; the rest stays as it was told.
+    told["sets"].pop("other")
+    told["sets"]["bright"]["miou"] = 0.125
+    (model / "figures.json").write_text(json.dumps(told))
+    monkeypatch.setattr("sys.argv", [*words, "--missing"])
+    assert model_card.main() == 0
+    card = (docs / "model-card.md").read_text()
+    assert "| other |" in card
+    assert "| bright | 1 | 0.125 |" in card
     # Written again without measuring: the same text.
     monkeypatch.setattr("sys.argv", [*words, "--again"])
     assert model_card.main() == 0

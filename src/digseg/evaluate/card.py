@@ -75,14 +75,14 @@ def measure(
     pictures: int = 64,
     callback: Callback = ignore,
 ) -> list[SetResult]:
-    """Evaluate the sets that have the split; long vocabularies on a third of the planes."""
+    """Evaluate the sets that have the split; long vocabularies on a fifth of the planes."""
     found: list[SetResult] = []
     for item in sets:
         if not item.splits.get(settings.split):
             continue
         chosen = settings
         if settings.planes is not None and len(item.classes) > _LONG:
-            values = {**settings.__dict__, "planes": max(1, settings.planes // 3)}
+            values = {**settings.__dict__, "planes": max(1, settings.planes // 5)}
             chosen = EvaluateSettings(**values)
         found += evaluate([item], model, chosen, pictures=pictures, callback=callback).sets
     return found
