@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from digseg.events import Callback, CancelToken, StageStarted, ignore
+from digseg.events import Callback, CancelToken, Notice, StageStarted, ignore
 from digseg.raster import Raster, Volume
 from digseg.run.job import Job
 from digseg.run.magnify import fitted
@@ -157,6 +157,9 @@ def _open(job: Job, callback: Callback) -> Raster | Volume:
 
     callback(StageStarted("open"))
     image = io.read(job.input, time=job.settings.time, series=job.series)
+    for note in image.meta.get("notes", ()):
+        # What a reader is in doubt of (a tilted gantry, disagreeing affines) is said, not hidden.
+        callback(Notice(f"{job.input}: {note}"))
     return image if job.region is None else crop(image, job.region)
 
 
