@@ -59,6 +59,7 @@ class EngineProcess:
         """Start the process unless it runs."""
         if self.alive:
             return
+        self._reap()
         self._close_log()
         self._log = tempfile.TemporaryFile(prefix="digseg-engine-")  # noqa: SIM115 - outlives this
         self._generation += 1
@@ -117,10 +118,15 @@ class EngineProcess:
     def kill(self) -> None:
         """End the process now; what is on disk can be resumed."""
         self._generation += 1
+        if self._process is not None:
+            self._process.kill()
+        self._reap()
+
+    def _reap(self) -> None:
+        """Wait for a process that ended and close what led to it."""
         process, self._process = self._process, None
         if process is None:
             return
-        process.kill()
         process.wait()
         for stream in (process.stdin, process.stdout):
             if stream is not None:
