@@ -27,7 +27,7 @@ def write_scene(
         no room on the disk and read as nodata (0).
     """
     import rasterio
-    from rasterio.transform import from_origin
+    from affine import Affine
     from rasterio.windows import Window as Block
 
     rows, columns = shape
@@ -42,7 +42,7 @@ def write_scene(
             count=3,
             dtype="uint8",
             crs="EPSG:32633",
-            transform=from_origin(500_000.0, 5_500_000.0, 0.5, 0.5),
+            transform=Affine(0.5, 0.0, 500_000.0, 0.0, -0.5, 5_500_000.0),
             tiled=True,
             blockxsize=_BLOCK,
             blockysize=_BLOCK,
