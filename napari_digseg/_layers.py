@@ -162,8 +162,8 @@ def _band(raster: Raster, band: int) -> WindowArray:
 
 
 def as_layer_array(data: LazyArray) -> Any:
-    """Arrays as napari takes them: anything without ``ndim`` is wrapped."""
-    if hasattr(data, "ndim"):
+    """Arrays as napari takes them: with ``ndim`` and ``size``; others are wrapped."""
+    if hasattr(data, "ndim") and hasattr(data, "size"):
         return data
     return WindowArray(tuple(data.shape), data.dtype, lambda bounds: box(data, bounds))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,11 @@ class WindowArray:
     @property
     def ndim(self) -> int:
         return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements; viewers ask for it."""
+        return math.prod(self.shape)
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -114,6 +114,23 @@ def test_overviews_become_levels_over_the_same_ground(asymmetric: Callable[..., 
     assert [level.shape for level in data] == [(40, 60), (20, 30), (10, 15)]
     np.testing.assert_array_equal(data[1][...], whole[0, ::2, ::2])
     assert meta["multiscale"]
+    layer = Image(data, **meta)
+    np.testing.assert_allclose(layer.extent.world[0], np.asarray(layer.translate) - 5)
+
+
+def test_every_lazy_array_is_one_that_napari_takes(asymmetric: Callable[..., AnyArray]) -> None:
+    class Bare:
+        """What some formats read: no more than the protocol asks."""
+
+        shape, dtype = (4, 5, 6), np.dtype(np.int16)
+
+        def __getitem__(self, key: object) -> AnyArray:
+            return asymmetric(4, 5, 6, dtype="int16")[key]  # type: ignore[index]
+
+    grid = Grid.of((4, 5, 6), np.diag([-1, -1, 1, 1]), space="patient", unit="millimetre")
+    data, meta, _ = volume_layers(Volume(Bare(), grid, modality="CT"))[0]
+    layer = Image(data, **meta)
+    np.testing.assert_array_equal(np.asarray(layer.data), asymmetric(4, 5, 6, dtype="int16"))
 
 
 def test_four_dimensions_get_a_time_slider(asymmetric: Callable[..., AnyArray]) -> None:
