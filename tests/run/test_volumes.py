@@ -244,6 +244,7 @@ def test_a_mapped_file_does_not_stay_in_memory(tmp_path: Path) -> None:
     header.set_data_dtype(np.int16)
     header.set_data_shape((512, 512, 256))  # 128 MiB, a hole on the disk
     header.set_sform(np.eye(4), code=1)
+    header["vox_offset"], header["magic"] = 352, b"n+1"
     path = tmp_path / "long.nii"
     with path.open("wb") as file:
         file.write(header.binaryblock + b"\0" * 4)
