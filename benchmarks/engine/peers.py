@@ -31,7 +31,7 @@ class Counted:
         import torch
 
         begin = time.perf_counter()
-        with torch.inference_mode():
+        with torch.no_grad():  # MONAI scales the answer in place, which inference mode forbids
             answer = self.net(tiles)
         self.seconds += time.perf_counter() - begin
         self.pixels += tiles.shape[0] * tiles.shape[2] * tiles.shape[3]
@@ -104,17 +104,17 @@ def monai_sliding_window(model: Counted, scene: Path, out: Path, store: Path, cl
 def monai_zarr_merger(model: Counted, scene: Path, out: Path, store: Path, classes: int) -> None:
     from monai.inferers import PatchInferer, SlidingWindowSplitter, ZarrAvgMerger
 
-    image = _read(scene)
-    shape = (1, classes, *image.shape[2:])
-    merger = ZarrAvgMerger(
-        merged_shape=shape,
+    splitter = SlidingWindowSplitter((TILE, TILE), overlap=OVERLAP)
+    inferer = PatchInferer(
+        splitter=splitter,
+        merger_cls=ZarrAvgMerger,
+        batch_size=1,
         store=str(store),
         value_store=str(store) + ".values",
         count_store=str(store) + ".counts",
-        chunks=(1, 1, TILE, TILE),
+        chunks=(1, classes, TILE, TILE),
     )
-    splitter = SlidingWindowSplitter((TILE, TILE), overlap=OVERLAP)
-    answer = PatchInferer(splitter=splitter, merger_cls=merger, batch_size=1)(image, model)
+    answer = inferer(_read(scene), model)
     _write(_labels(np.asarray(answer)[0]), scene, out)
     for part in (".values", ".counts"):
         shutil.rmtree(str(store) + part, ignore_errors=True)
