@@ -47,7 +47,7 @@ def test_folder_of_sets_table_and_report(
     words = ["evaluate", str(data), "--model", str(model), "--use", "research-only"]
     assert main([*words, "--report", str(tmp_path / "report")]) == 0
     assert "two" in capsys.readouterr().out
-    assert "one" not in (tmp_path / "report" / "README.md").read_text()
+    assert "| one |" not in (tmp_path / "report" / "README.md").read_text()
     assert main([*words, "--report", str(tmp_path / "report")]) == 2
     assert main([*words[:-1], "nothing"]) == 2
     assert "research-only" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import numpy as np
 
 from digseg.prompts import Prompt
 from digseg.run.magnify import Factors, magnified
+from digseg.tiles import SMALLEST_TILE
 from digseg.types import Float32Array, SegmentationModel
 
 #: Values of soft maps that one call of the model may give (0.5 GB of float32).
@@ -75,10 +76,12 @@ class Predictor:
         return maps
 
     def _call(self, planes: Float32Array, prompts: Sequence[Prompt]) -> Float32Array:
-        """One call; sides are padded to the model's multiple by reflection, then cut off."""
+        """One call; sides are padded as the engine pads tiles, by reflection, then cut off."""
         _, _, height, width = planes.shape
         multiple = self._seen.multiple
-        below, right = -height % multiple, -width % multiple
+        below, right = (
+            -(-max(side, SMALLEST_TILE) // multiple) * multiple - side for side in (height, width)
+        )
         if below or right:
             planes = np.pad(planes, ((0, 0), (0, 0), (0, below), (0, right)), mode="symmetric")
         maps = self._seen(np.ascontiguousarray(planes), prompts)
