@@ -28,7 +28,7 @@ class TrainSettings:
         Peak learning rate; ``encoder_rate`` is that of the image encoder's trunk (0: frozen).
     encoder_from
         First of the trunk's seven stages that learns: 4 and later are at 1/16 and 1/32, where
-        the backward pass is cheap; 0 trains the stem too (six times the encoder's cost).
+        the backward pass is cheap; 0 trains the stem too.
     warmup
         Steps of linear warm-up; after them the rate stays, and falls to zero as a cosine over
         the last ``decay`` share of the run.
