@@ -59,7 +59,8 @@ class EngineProcess:
         """Start the process unless it runs."""
         if self.alive:
             return
-        self._reap()
+        if self._process is not None:
+            _reap(self._process)
         self._close_log()
         self._log = tempfile.TemporaryFile(prefix="digseg-engine-")  # noqa: SIM115 - outlives this
         self._generation += 1
@@ -116,32 +117,36 @@ class EngineProcess:
         return self._log.read().decode(errors="replace").strip()
 
     def kill(self) -> None:
-        """End the process now; what is on disk can be resumed."""
+        """End the process now; what is on disk can be resumed. Does not wait for its end."""
         self._generation += 1
-        if self._process is not None:
-            self._process.kill()
-        self._reap()
-
-    def _reap(self) -> None:
-        """Wait for a process that ended and close what led to it."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.wait()
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
+        if process is not None:
+            process.kill()
+            # A process with gigabytes takes its time to go: not in the event loop.
+            threading.Thread(target=_reap, args=(process,), daemon=True).start()
 
     def close(self) -> None:
-        """End the process and forget its log."""
-        self.kill()
+        """End the process, wait for its end and forget its log."""
+        self._generation += 1
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            _reap(process)
         self._close_log()
 
     def _close_log(self) -> None:
         if self._log is not None:
             self._log.close()
             self._log = None
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process that ends and close what led to it."""
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
 
 
 def _listen(

@@ -265,7 +265,8 @@ class SegmentWidget(QWidget):
         if self.coverage.isChecked() and run is not None and run.coverage is None:
             run.show_coverage(self.viewer, True)
         self.progress.setVisible(busy)
-        self.progress.setRange(0, status.total if busy else 1)
+        # Never Qt's endless bar: its animation redraws the whole window, canvas included.
+        self.progress.setRange(0, max(1, status.total))
         self.progress.setValue(status.done)
         message = status.message or state.problem
         if message != self.status.text():
