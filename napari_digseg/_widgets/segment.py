@@ -93,9 +93,14 @@ class SegmentWidget(QWidget):
         where = QHBoxLayout()
         where.addWidget(heading("Where"))
         where.addWidget(self.region, 1)
-        where.addWidget(self.first)
-        where.addWidget(self.last)
         form.addLayout(where)
+        # A row of its own: napari's spin boxes are wide.
+        self.slab = QWidget()
+        slices = QHBoxLayout(self.slab)
+        slices.setContentsMargins(0, 0, 0, 0)
+        for widget in (QLabel("Slices"), self.first, QLabel("to"), self.last):
+            slices.addWidget(widget)
+        form.addWidget(self.slab)
         form.addWidget(folded)
         form.addStretch(1)
         scroll = QScrollArea()
@@ -247,8 +252,7 @@ class SegmentWidget(QWidget):
         control = self.controller
         state, status, run = control.state, control.status, control.run
         self.prompts.show_state(state, run.histograms if run is not None else {})
-        self.first.setVisible(state.region == "slab")
-        self.last.setVisible(state.region == "slab")
+        self.slab.setVisible(state.region == "slab")
         busy = control.running
         self.run.setEnabled(not busy and not state.problem)
         self.run.setText("Segment what is new" if control.can_extend else "Segment")
