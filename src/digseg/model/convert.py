@@ -164,7 +164,7 @@ def trailing_scheduler(folder: Path, prediction: Prediction = "v_prediction") ->
     if own not in ("epsilon", "v_prediction", "sample"):
         raise ModelError(f"{file}: the prediction type {own!r} is not known.")
     kind = "v_prediction" if prediction == "v_prediction" else own
-    return DDIMScheduler(  # type: ignore[no-untyped-call]
+    return DDIMScheduler(
         **{key: told[key] for key in kept if key in told},
         clip_sample=False,
         set_alpha_to_one=True,
