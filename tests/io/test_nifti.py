@@ -445,9 +445,13 @@ def hostile(folder: Path) -> dict[str, Path]:
 
 
 _MEASURE = """
-import resource, sys, time
+import sys, time
 from digseg import io
 from digseg.errors import InputError
+def peak():
+    # Not ru_maxrss: that of a child begins with what its parent held.
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 for path in sys.argv[1:]:
     start = time.process_time()
     try:
@@ -456,7 +460,7 @@ for path in sys.argv[1:]:
         pass
     else:
         print("read", path)
-    print(time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(time.process_time() - start, peak())
 """
 
 

@@ -82,7 +82,7 @@ def _profile(mask: Mask, source: Raster | Volume | None) -> dict[str, Any]:
     from rasterio.transform import Affine
 
     rows, columns = mask.grid.shape
-    block = min(_BLOCK, 16 * math.ceil(max(rows, columns) / 16))
+    block = _block(rows, columns)
     profile: dict[str, Any] = {
         "driver": "GTiff",
         "height": rows,
@@ -111,6 +111,14 @@ def _profile(mask: Mask, source: Raster | Volume | None) -> dict[str, Any]:
         crs = _extra(mask, source, "gcps_crs")
         profile["crs"] = CRS.from_user_input(crs) if crs else None
     return profile
+
+
+def _block(rows: int, columns: int) -> int:
+    """Side of a block: smaller for small masks, so that they are tiled, too."""
+    block = _BLOCK
+    while block > 16 and block >= min(rows, columns):
+        block //= 2
+    return block
 
 
 def _extra(mask: Mask, source: Raster | Volume | None, key: str) -> Any:

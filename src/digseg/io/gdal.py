@@ -10,6 +10,7 @@ import contextlib
 import functools
 import math
 import os
+import re
 import threading
 import warnings
 from collections import OrderedDict
@@ -85,7 +86,9 @@ def said(error: BaseException, path: str = "") -> str:
     text = lines[0]
     for name in (path, os.path.basename(path)):
         if name:
-            text = text.replace(f"{name}: ", "").replace(f"{name}:", "").replace(name, "the file")
+            # As a whole word: a folder named "in" must not be found inside "being".
+            text = re.sub(rf"(?<!\w){re.escape(name)}:\s?", "", text)
+            text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "the file", text)
     return text.strip().rstrip(".,:;")[:200]
 
 

@@ -157,7 +157,7 @@ class opened:  # noqa: N801 - reads as a verb in `with opened(path)`
 
     def _explained(self, error: BaseException) -> Exception:
         reason = said(error, self.path)
-        if "not recognized as being in a supported file format" in reason:
+        if "not recognized as " in reason:
             return UnsupportedInputError(f"{self.path} is in no format that is read here.")
         if is_remote(self.path):
             return UnsupportedInputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,8 @@ def _opened(path: str, stamp: int, process: int) -> Any:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     try:
         file = tifffile.TiffFile(path)
+        # The cache may drop it at any time: close the file then, and not whenever memory is swept.
+        weakref.finalize(file, file.filehandle.close)
         text = file.ome_metadata or ""
     except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError) as error:
         raise CorruptInputError(f"{path} is damaged ({said(error, path)}).") from error

@@ -122,10 +122,9 @@ def run_job(
 def _first(job: TrainJob) -> DiGSegPipeline:
     import torch
 
-    # Also of weights that ship in half precision: the optimizer needs all digits.
-    pipeline = DiGSegPipeline.from_pretrained(
-        find_model(job.model).folder, torch_dtype=torch.float32
-    )
+    pipeline = DiGSegPipeline.from_pretrained(find_model(job.model).folder)
+    # Weights that ship are in half precision: the optimizer needs all digits.
+    pipeline.to(torch.float32)
     if not job.fresh:
         return pipeline
     return new_pipeline(
