@@ -59,14 +59,44 @@ _local = threading.local()
 def environment(path: str = "", **options: Any) -> Iterator[None]:
     """GDAL's options for reading ``path``; quiet about missing georeferences."""
     import rasterio
-    from rasterio.errors import NotGeoreferencedWarning
 
     from digseg.io.files import is_remote
 
     chosen = {**_OPTIONS, **(_REMOTE_OPTIONS if is_remote(path) else {}), **options}
-    with rasterio.Env(**chosen), warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    with rasterio.Env(**chosen), _QUIET:
         yield
+
+
+class _Quiet:
+    """`warnings.catch_warnings` for many threads: the first in filters, the last out restores.
+
+    Python's own restores what it found when *it* began, so that of one thread takes away the
+    filter under which another is still reading.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        from rasterio.errors import NotGeoreferencedWarning
+
+        with self._lock:
+            if self._inside == 0:
+                self._before = warnings.catch_warnings()
+                self._before.__enter__()
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._before.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
 
 
 def failures() -> tuple[type[BaseException], ...]:
