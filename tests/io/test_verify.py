@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from tests.io.dicom_files import ct_series, uid_of
 
 from digseg import io
 from digseg.cli.main import main
 from digseg.grid import Grid
 from digseg.prompts import PromptSet
-from digseg.raster import ClassTable, Mask, Raster
+from digseg.raster import ClassTable, Mask, Raster, Volume
 
 CLASSES = ClassTable.of(PromptSet.parse(["water", "road"]))
 TRANSFORM = (10.0, 0.0, 600000.1, 0.0, -10.0, 5000000.3)
@@ -97,3 +98,28 @@ def test_command(
     assert difference == {"what": "the CRS", "expected": "EPSG:32633", "found": "EPSG:32634"}
     assert len(said.err.strip().splitlines()) == 1
     assert main(["verify", str(image), str(tmp_path / "absent.tif")]) == 3
+
+
+def test_one_of_several_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two series of one shape, 2.5 and 3 mm apart: labels belong to the one they were made of."""
+    folder = tmp_path / "ct"
+    ct_series(folder, series="thin", number=3)
+    ct_series(folder, series="thick", number=4, step=(0.0, 0.0, 3.0))
+    image = io.read(folder, series="4")
+    assert isinstance(image, Volume)
+    labels = (np.arange(np.prod(image.shape)) % 3).astype(np.uint8).reshape(image.shape)
+    paths = [tmp_path / "labels.nii.gz", tmp_path / "labels.dcm"]
+    for path in paths:
+        io.write_mask(Mask(labels, image.grid, CLASSES), path, source=image)
+        words = ["verify", str(folder), str(path)]
+        for series in ("4", uid_of("thick")):
+            assert main([*words, "--series", series]) == 0
+        capsys.readouterr()
+        assert main([*words, "--series", "3", "--json"]) == 5
+        (difference,) = json.loads(capsys.readouterr().out)["differences"]
+        assert difference["what"] == "the affine"
+        assert main(words) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert "2 series, choose one" in said.err
+        assert main([*words, "--series", "9"]) == 2

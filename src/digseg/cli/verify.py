@@ -19,6 +19,9 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("input", metavar="INPUT", help="the image, or other labels")
     parser.add_argument("output", metavar="OUTPUT", help="the labels to check")
+    parser.add_argument(
+        "--series", default=None, help="which of the input's series the labels belong to"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.set_defaults(run=run)
 
@@ -27,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from digseg import io
     from digseg.cli.output import console, print_json
 
-    differences = io.verify(args.input, args.output)
+    differences = io.verify(args.input, args.output, series=args.series)
     if args.json:
         print_json({"equal": not differences, "differences": [d.to_dict() for d in differences]})
     if differences:

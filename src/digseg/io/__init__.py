@@ -98,12 +98,16 @@ def write_mask(
 
 
 def verify(
-    input_path: str | os.PathLike[str] | Raster | Volume, output_path: str | os.PathLike[str]
+    input_path: str | os.PathLike[str] | Raster | Volume,
+    output_path: str | os.PathLike[str],
+    *,
+    series: str | None = None,
 ) -> list[Difference]:
     """Reopen both files and list what differs in place and labels; empty when all is equal.
 
-    An opened image may stand for the input: one of several series, say, or a time point.
+    An opened image may stand for the input: one of several series, say, or a time point. For a
+    path, ``series`` names it, as for `read`.
     """
     from digseg.io.verification import compare
 
-    return compare(input_path, output_path)
+    return compare(input_path, output_path, series=series)

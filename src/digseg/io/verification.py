@@ -37,24 +37,30 @@ class Difference:
 
 
 def compare(
-    input_path: str | os.PathLike[str] | Raster | Volume, output_path: str | os.PathLike[str]
+    input_path: str | os.PathLike[str] | Raster | Volume,
+    output_path: str | os.PathLike[str],
+    *,
+    series: str | None = None,
 ) -> list[Difference]:
     """Reopen both (or only the output, where the opened input is given) and list what differs.
 
-    Compared are shape, space, CRS, transform or affine, orientation, ground control points, label
-    ids and names and, where both are labels, the labels themselves.
+    ``series`` says which of several the input is, as for `digseg.io.read`. Compared are shape,
+    space, CRS, transform or affine, orientation, ground control points, label ids and names and,
+    where both are labels, the labels themselves.
 
     Raises
     ------
     InputError
         One of them can't be read.
+    UsageError
+        The input holds several series and none of them, or none that is there, is named.
     """
     image: Raster | Volume
     before: Mask | None = None
     if isinstance(input_path, (Raster, Volume)):
         image = input_path
     else:
-        image = registry.read(input_path)
+        image = registry.read(input_path, series=series)
         before = labels_of(input_path, image)
     output = registry.read(output_path)
     found = compare_place(image, output)
