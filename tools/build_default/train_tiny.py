@@ -19,6 +19,8 @@ import argparse
 import os
 from pathlib import Path
 
+import torch
+
 from digseg.model.pipeline import DiGSegPipeline
 from digseg.train.run import describe, prepare, train_sets
 from digseg.train.settings import TrainSettings
@@ -35,6 +37,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rate", type=float, default=8e-4)
+    parser.add_argument("--precision", default="bf16", help="no, bf16 or fp16")
     parser.add_argument("--mix", default=None)
     args = parser.parse_args()
     out = Path(args.output)
@@ -53,10 +56,12 @@ def main() -> None:
             rate=args.rate,
             threads=args.threads,
             decay=0.3,
-            ema=0.98 if stage == 1 else 0.997,
+            ema=0.98 if stage == 1 else 0.998,
+            diffusion_share=0.12,
+            mixed_precision=args.precision,
         )
         print(settings.to_json(), flush=True)
-        pipeline = DiGSegPipeline.from_pretrained(source)
+        pipeline = DiGSegPipeline.from_pretrained(source, torch_dtype=torch.float32)
         train_sets(
             pipeline,
             prepared,

@@ -17,6 +17,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional
 
+from digseg.model.depthwise import depthwise
+
 #: (repeats, kernel, stride, expansion, channels) of the seven stages of Lite0.
 STAGES = (
     (1, 3, 1, 1, 16),
@@ -44,12 +46,13 @@ class SameConv(nn.Conv2d):
         for size in (x.shape[-1], x.shape[-2]):
             total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
             pads += [total // 2, total - total // 2]
-        if pads[0] == pads[1] == pads[2] == pads[3]:
-            return functional.conv2d(
-                x, self.weight, self.bias, self.stride, pads[0], 1, self.groups
-            )
-        x = functional.pad(x, pads)
-        return functional.conv2d(x, self.weight, self.bias, self.stride, 0, 1, self.groups)
+        even = pads[0] == pads[1] == pads[2] == pads[3]
+        if not even:
+            x = functional.pad(x, pads)
+        padding = pads[0] if even else 0
+        if self.groups > 1 and kernel > 3 and torch.is_grad_enabled() and x.device.type == "cpu":
+            return depthwise(x, self.weight, stride, padding)
+        return functional.conv2d(x, self.weight, self.bias, self.stride, padding, 1, self.groups)
 
 
 class FrozenNorm(nn.BatchNorm2d):

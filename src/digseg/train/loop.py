@@ -24,7 +24,7 @@ from digseg.train.state import FILE, RunningMean, load_state, save_state
 #: Columns of ``loss.csv``.
 COLUMNS = (
     "step", "seconds", "pictures_per_second", "rate",
-    "loss", "entropy", "dice", "choice", "latent", "diffusion",
+    "loss", "entropy", "dice", "choice", "latent", "diffusion", "restart",
 )  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def train(
     trainee = Trainee(pipeline, settings).to(accelerator.device, memory_format=layout).train()
     texts = TextCache(pipeline.tokenizer, pipeline.text_encoder, pipeline.text_pathway)
     sampler = sampler_of(texts)
-    optimizer = torch.optim.AdamW(trainee.groups(), betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(trainee.groups(), betas=(0.9, 0.99), fused=True)
     mean = RunningMean(trainee, settings.ema) if settings.ema else None
     step, before = 0, 0.0
     if (folder / FILE).exists():

@@ -14,8 +14,9 @@ from digseg.train.pack import Picture, SetInfo, find_sets, load_split
 from digseg.train.sampler import Sampler
 from digseg.train.settings import TrainSettings
 
-#: Longest side of a 2-D training picture: larger ones are reduced when they are read.
-LONGEST = 720
+#: Longest side of a 2-D training picture: larger ones are reduced when they are read. It is well
+#: above common sizes, since a network trained on reduced pictures is used on pictures as they are.
+LONGEST = 2200
 
 Prepared = tuple[Sequence[SetInfo], Mapping[str, Sequence[Picture]]]
 

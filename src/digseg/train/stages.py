@@ -20,6 +20,9 @@ from digseg.train.batch import Batch
 from digseg.train.losses import mask_loss
 from digseg.train.settings import TrainSettings
 
+#: Pixels by which a neighbouring slice's mask may be off, in training.
+NEIGHBOUR_SHIFT = 8
+
 
 class Trainee(nn.Module):
     """The networks of a pipeline that learn, with the loss as their forward pass."""
@@ -112,17 +115,21 @@ class Trainee(nn.Module):
 
     def forward(self, batch: Batch, diffusion: bool) -> tuple[Tensor, dict[str, float]]:
         """The loss of a batch, and its parts for the log."""
-        if diffusion:
-            loss = self.diffusion_loss(batch)
-            return loss, {"diffusion": loss.item()}
-        return self.mask_loss(batch)
+        if not diffusion:
+            return self.mask_loss(batch)
+        if self.settings.stage == 2 and self.mask_decoder is not None:
+            return self.restart_loss(batch)
+        loss = self.diffusion_loss(batch)
+        return loss, {"diffusion": loss.item()}
 
     def mask_loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Stage 2: one step, judged by the mask."""
         parts = self.parts
         encoded = network.encode_image(parts, batch.pixels)
         logits, z_0 = network.one_step(parts, self.scheduler, encoded, batch.rows, batch.text)
-        loss, told = mask_loss(logits[:, 0], batch.masks, batch.valid, batch.rows, batch.exclusive)
+        loss, told = mask_loss(
+            logits[:, 0].float(), batch.masks, batch.valid, batch.rows, batch.exclusive
+        )
         if self.settings.latent_weight:
             with torch.no_grad():
                 truth = network.encode_mask(parts, batch.masks[:, None])  # [B,L,h,w]
@@ -131,6 +138,38 @@ class Trainee(nn.Module):
             told["latent"] = latent.item()
             loss = loss + self.settings.latent_weight * latent
         return loss, told
+
+    def restart_loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """Stage 2, now and then: from another mask, part-noised, to this one.
+
+        What several steps and propagation over slices do in use: z_t comes from a mask that is
+        shifted a little, as a neighbouring slice's is, and the answer is judged as mask latents
+        and, through the mask decoder, as a mask.
+        """
+        parts, abars = self.parts, self.scheduler.alphas_cumprod
+        encoded = network.encode_image(parts, batch.pixels)
+        count, reach = len(batch.masks), NEIGHBOUR_SHIFT
+        with torch.no_grad():
+            truth = network.encode_mask(parts, batch.masks[:, None]).float()  # [B,L,h,w]
+            down, right = torch.randint(-reach, reach + 1, (2,)).tolist()
+            moved = functional.pad(
+                batch.masks[:, None], (reach + right, reach - right, reach + down, reach - down)
+            )[:, :, reach:-reach, reach:-reach]  # [B,1,H,W]
+            neighbour = network.encode_mask(parts, moved).float()  # [B,L,h,w]
+        steps = int(self.scheduler.config.num_train_timesteps)
+        t = torch.randint(steps // 5, steps, (count,)).to(truth.device)  # [B]
+        eps = torch.randn(truth.shape).to(truth)
+        abar = abars.to(truth)[t][:, None, None, None]  # [B,1,1,1]
+        z_t = abar.sqrt() * neighbour + (1 - abar).sqrt() * eps
+        v = network.predict(parts, encoded, batch.rows, batch.text, t, noisy=z_t).float()
+        z_0 = abar.sqrt() * z_t - (1 - abar).sqrt() * v
+        logits = network.decode_mask(parts, z_0, encoded, batch.rows, batch.text)
+        loss, _ = mask_loss(
+            logits[:, 0].float(), batch.masks, batch.valid, batch.rows, batch.exclusive
+        )
+        sure = functional.avg_pool2d(batch.valid[:, None], 8)[batch.rows]  # [B,1,h,w]
+        latent = ((z_0 - truth).square() * sure).sum() / (sure.sum() * truth.shape[1]).clamp(min=1)
+        return loss + latent, {"diffusion": latent.item(), "restart": loss.item()}
 
     def diffusion_loss(self, batch: Batch) -> Tensor:
         """Stage 1: mean squared error on v over all timesteps."""
@@ -146,5 +185,5 @@ class Trainee(nn.Module):
         v = abar.sqrt() * eps - (1 - abar).sqrt() * z_0
         got = network.predict(parts, encoded, batch.rows, batch.text, t, noisy=z_t)
         sure = functional.avg_pool2d(batch.valid[:, None], 8)[batch.rows]  # [B,1,h,w]
-        error = ((got - v).square() * sure).sum()
+        error = ((got.float() - v).square() * sure).sum()
         return torch.as_tensor(error / (sure.sum() * z_0.shape[1]).clamp(min=1))

@@ -75,6 +75,13 @@ def save_state(
     os.replace(part, folder / FILE)
 
 
+def _laid_out(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """A moment in its parameter's memory order, which the fused optimizer takes for granted."""
+    if value.shape != parameter.shape:
+        return value  # the count of steps stays on the CPU
+    return torch.empty_like(parameter).copy_(value)
+
+
 def load_state(
     folder: Path,
     trainee: Trainee,
@@ -112,7 +119,7 @@ def load_state(
         for name, parameter in learning.items():
             parameter.copy_(tensors[f"model/{name}"])
             state = {
-                key.split("/", 2)[1]: value.to(parameter.device if value.ndim else "cpu")
+                key.split("/", 2)[1]: _laid_out(value, parameter)
                 for key, value in tensors.items()
                 if key.startswith("optimizer/") and key.split("/", 2)[2] == name
             }
