@@ -132,7 +132,7 @@ def render(
     values: Mapping[str, Any] = measured["sets"]
     lines = [
         "---",
-        "license: BSD-3-Clause (code and weights); data and parts under their own, see below",
+        "license: CC-BY-SA-4.0 (weights, since some training sets are; the code is BSD-3-Clause)",
         f"summary: {_summary(folder)}",
         "---",
         "",
