@@ -60,7 +60,7 @@ def write_set(
     from PIL import Image
 
     from digseg import io
-    from digseg.run.execute import source_of
+    from digseg.run.asked import source_of
 
     target = target_of(image_layer, point, folder.parent / "layers")
     data = labels_layer.data[0] if labels_layer.multiscale else labels_layer.data

@@ -62,7 +62,7 @@ def coarse_source(
 
     Values are stretched as those of the full resolution.
     """
-    from digseg.run.execute import source_of
+    from digseg.run.asked import source_of
 
     source = source_of(image, settings)
     if isinstance(image, Volume):

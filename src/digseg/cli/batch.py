@@ -62,8 +62,8 @@ def run(args: argparse.Namespace) -> int:
 
     prompts, settings = prompts_of(args), settings_of(args)
     check_threshold_names(dict(settings.thresholds), prompts)
-    if args.region is not None or args.series is not None:
-        raise UsageError("A region or a series belongs to one image: use segment for it.")
+    if any(value is not None for value in (args.region, args.outline, args.series)):
+        raise UsageError("A region, outline or series belongs to one image: use segment for it.")
     if args.suffix:
         registry.find_writer(f"mask{args.suffix}")
     if args.stats is not None:

@@ -84,6 +84,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="segment a part: rows and columns (slices first for a volume), from 0",
     )
 
+    pixels.add_argument(
+        "--outline",
+        default=None,
+        metavar="WKT|FILE.geojson",
+        help="segment inside polygons only: in pixels, POLYGON ((column row, ...)), or a GeoJSON",
+    )
+
     labels = parser.add_argument_group("labels")
     labels.add_argument(
         "--threshold",

@@ -20,6 +20,7 @@ from digseg.settings import format_size
 if TYPE_CHECKING:
     from digseg.run.api import Result
     from digseg.run.job import Job
+    from digseg.run.outline import Outline
 
 Subparsers = Any  # argparse keeps the type of its subparsers action private
 
@@ -55,9 +56,21 @@ def job_of(args: argparse.Namespace) -> Job:
         outputs,
         series=args.series,
         region=args.region,
+        outline=_outline(args),
         resume=args.resume,
         overwrite=args.overwrite,
     )
+
+
+def _outline(args: argparse.Namespace) -> Outline | None:
+    """The outline as typed; a GeoJSON needs the image's place on the earth."""
+    if args.outline is None:
+        return None
+    from digseg import io
+    from digseg.run.outline import read_outline
+
+    image = io.read(args.input, time=args.time, series=args.series)
+    return read_outline(args.outline, image.grid)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ from digseg.errors import DatasetError
 from digseg.evaluate.dataset import ALMOST_NONE, LabelledSet
 from digseg.normalize import default_bands
 from digseg.raster import Raster, Volume
-from digseg.run.execute import source_of
+from digseg.run.asked import source_of
 from digseg.run.magnify import magnification
 from digseg.run.volumes import plane_turn
 from digseg.settings import CT_WINDOWS, SegmentSettings

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from digseg.events import Callback, CancelToken, Notice, StageStarted, ignore
 from digseg.raster import Raster, Volume
+from digseg.run.asked import source_of
 from digseg.run.job import Job
 from digseg.run.magnify import fitted
 from digseg.run.outputs import check_outputs, save_outputs, work_store_path
 from digseg.run.passes import Passes
-from digseg.run.region import crop
+from digseg.run.region import part_of
 from digseg.run.uncertainty import write_spread
 from digseg.run.views import make_mask
 from digseg.settings import SegmentSettings
-from digseg.types import SegmentationModel, TileSource
+from digseg.types import SegmentationModel
 
 if TYPE_CHECKING:
     from digseg.run.api import Result
@@ -34,6 +35,7 @@ def execute(
     callback: Callback = ignore,
     cancel: CancelToken | None = None,
     order: Callable[..., Any] | None = None,
+    watched: bool = False,
 ) -> Result:
     """Do a job.
 
@@ -49,6 +51,8 @@ def execute(
         Listener to events; a token that stops the run.
     order
         Orders pending blocks, see `digseg.engine.segment` (the view first, say).
+    watched
+        Somebody looks on while it runs: small blocks, to the same labels.
 
     Returns
     -------
@@ -74,7 +78,7 @@ def execute(
     # 4. Tiles to the probability store.
     place = _Place.of(job)
     recipe = job.recipe(model_identity=model.identity, source_identity=source.identity)
-    passes = Passes(opened, model, job, place.store, recipe, callback, cancel, order)
+    passes = Passes(opened, model, job, place.store, recipe, callback, cancel, order, watched)
     done = passes.run()
     # 5. Store to labels, in the file's own order.
     mask = make_mask(opened, done.store, job, failed=bool(done.failed))
@@ -127,17 +131,6 @@ def plan(job: Job) -> dict[str, Any]:
     }
 
 
-def source_of(image: Raster | Volume, settings: SegmentSettings) -> TileSource:
-    """What the engine reads of an image."""
-    if isinstance(image, Volume):
-        from digseg.run.volumes import volume_source
-
-        return volume_source(image, settings)
-    from digseg.run.sources import raster_source
-
-    return raster_source(image, settings)
-
-
 def load_model(settings: SegmentSettings) -> SegmentationModel:
     """The model that the settings name."""
     from digseg import model
@@ -160,7 +153,7 @@ def _open(job: Job, callback: Callback) -> Raster | Volume:
     for note in image.meta.get("notes", ()):
         # What a reader is in doubt of (a tilted gantry, disagreeing affines) is said, not hidden.
         callback(Notice(f"{job.input}: {note}"))
-    return image if job.region is None else crop(image, job.region)
+    return part_of(image, job)
 
 
 @dataclass(frozen=True)

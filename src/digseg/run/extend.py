@@ -57,7 +57,7 @@ def extend(
     from digseg import engine
     from digseg.engine.merge import merge
     from digseg.engine.state import identity_of
-    from digseg.run.execute import source_of
+    from digseg.run.asked import source_of
     from digseg.run.magnify import fitted
     from digseg.run.views import make_mask
 

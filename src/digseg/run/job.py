@@ -12,6 +12,7 @@ from typing import Any
 from digseg._version import __version__
 from digseg.errors import CorruptInputError, InputNotFoundError, UnsupportedInputError, UsageError
 from digseg.prompts import Prompt, PromptSet
+from digseg.run.outline import Outline
 from digseg.settings import SegmentSettings
 
 #: Version of the recipe's layout; a reader refuses what it does not know.
@@ -72,6 +73,9 @@ class Job:
         Which series of a DICOM folder that holds several.
     region
         Part of the input to segment; the output covers that part alone. `None` takes it all.
+    outline
+        Polygons, in pixels of the whole input, outside of which nothing is asked for; without a
+        ``region`` the output covers the part around them.
     resume
         Go on with the unfinished run that lies beside the outputs.
     overwrite
@@ -84,6 +88,7 @@ class Job:
     outputs: Outputs = field(default_factory=Outputs)
     series: str | None = None
     region: Region | None = None
+    outline: Outline | None = None
     resume: bool = False
     overwrite: bool = False
 
@@ -95,6 +100,7 @@ class Job:
             "input": self.input,
             "series": self.series,
             "region": None if self.region is None else [list(pair) for pair in self.region],
+            "outline": None if self.outline is None else str(self.outline),
             "prompts": self.prompts.to_list(),
             "settings": self.settings.to_dict(),
             "outputs": {
@@ -121,6 +127,7 @@ class Job:
                 f"The recipe has version {version!r}, this program reads {RECIPE_VERSION}: "
                 "run it with the program version that it names."
             )
+        outline = recipe.get("outline")
         try:
             values: dict[str, Any] = {
                 "input": str(recipe["input"]),
@@ -129,6 +136,7 @@ class Job:
                 "outputs": Outputs(**{k: Path(v) for k, v in recipe.get("outputs", {}).items()}),
                 "series": recipe.get("series"),
                 "region": _region(recipe.get("region")),
+                "outline": None if outline is None else Outline.parse(outline),
             }
         except (KeyError, TypeError) as error:
             raise CorruptInputError(f"The recipe is incomplete: {error} is missing.") from error
@@ -149,6 +157,8 @@ class Job:
             words += ["--series", self.series]
         if self.region is not None:
             words += ["--region", ",".join(f"{start}:{stop}" for start, stop in self.region)]
+        if self.outline is not None:
+            words += ["--outline", str(self.outline)]
         return shlex.join(words + _setting_words(self.settings))
 
 

@@ -21,9 +21,10 @@ from digseg.orientation import AXES, Axis, Turn
 from digseg.prompts import PromptSet
 from digseg.raster import Raster, Volume
 from digseg.run import cleanup
+from digseg.run.asked import source_of
+from digseg.run.blocks import watched_plan
 from digseg.run.job import Job
 from digseg.run.magnify import Factors, magnification, magnified
-from digseg.run.sources import raster_source
 from digseg.run.stored import (
     Continuing,
     MeanSource,
@@ -34,7 +35,7 @@ from digseg.run.stored import (
     spread_prompts,
 )
 from digseg.run.uncertainty import spread_view
-from digseg.run.volumes import VolumeSource, plane_turn, volume_source
+from digseg.run.volumes import plane_turn
 from digseg.types import (
     EnsembleModel,
     LazyArray,
@@ -71,6 +72,8 @@ class Passes:
         Folder of the final probability store.
     recipe, callback, cancel, order
         As `digseg.engine.segment` takes them.
+    watched
+        Somebody looks on: small blocks, see `digseg.run.blocks`.
     """
 
     image: Raster | Volume
@@ -81,6 +84,7 @@ class Passes:
     callback: Callback
     cancel: CancelToken | None = None
     order: Callable[..., Any] | None = None
+    watched: bool = False
     _whole: bool = False
 
     def run(self) -> EngineResult:
@@ -179,7 +183,6 @@ class Passes:
         """Every slice again, started from what its neighbours' first pass found."""
         self.callback(StageStarted("propagate"))
         source = self._source(axis)
-        assert isinstance(source, VolumeSource)
         first = parts_path(self.store) / f"{axis or 'plane'}.first.zarr"
         found = StoredPass(first, Turn(), self._identity(axis), 0, len(self.job.prompts))
         model = Continuing(cast(PropagatingModel, self.model), STRENGTH)
@@ -221,9 +224,7 @@ class Passes:
         return spread_prompts(self.job.prompts) if self.spreads else self.job.prompts
 
     def _source(self, axis: Axis | None) -> TileSource:
-        if isinstance(self.image, Volume):
-            return volume_source(self.image, self.job.settings, axis)
-        return raster_source(self.image, self.job.settings)
+        return source_of(self.image, self.job.settings, axis)
 
     def _factors(self, axis: Axis | None) -> Factors:
         if isinstance(self.image, Volume):
@@ -246,10 +247,14 @@ class Passes:
         from digseg import engine
 
         final = target == self.store
+        asked = prompts or self.job.prompts
+        plan = None
+        if final and self.watched:
+            plan = watched_plan(source.shape, model, asked, self.job.settings)
         return engine.segment(
             source,
             model,
-            prompts or self.job.prompts,
+            asked,
             self.job.settings,
             target,
             recipe=self.recipe,
@@ -258,6 +263,7 @@ class Passes:
             callback=self.callback,
             cancel=self.cancel,
             order=self.order if final else None,
+            plan=plan,
         )
 
 

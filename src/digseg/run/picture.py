@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from digseg.raster import Mask, Raster, Volume
-from digseg.run.execute import source_of
+from digseg.run.asked import source_of
 from digseg.settings import SegmentSettings
 from digseg.types import AnyArray, LabelArray, UInt8Array
 

@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from digseg.errors import UsageError
 from digseg.lazy import Bounds, WindowArray, box
 from digseg.raster import Raster, Volume
+from digseg.run.outline import OUTLINE
 from digseg.types import AnyArray, LazyArray
+
+if TYPE_CHECKING:
+    from digseg.run.job import Job
 
 #: Key of ``meta`` under which a cropped image keeps the whole one: pixel values are stretched by
 #: what the whole data set holds, so that a part looks the same as it does in the whole.
 WHOLE = "whole"
+
+
+def part_of(image: Raster | Volume, job: Job) -> Raster | Volume:
+    """The part of an opened image that a job asks for; the image itself where it asks for all.
+
+    Raises
+    ------
+    UsageError
+        The region or the outline reaches (or lies) outside the image.
+    """
+    region, outline = job.region, job.outline
+    if outline is not None:
+        around = outline.bounds(image.shape)
+        region = around if region is None else region
+    if region is None:
+        return image
+    part = crop(image, region)
+    if outline is None:
+        return part
+    starts = tuple(start for start, _ in region)
+    return replace(part, meta={**part.meta, OUTLINE: (outline, starts)})
 
 
 def crop(image: Raster | Volume, region: Bounds) -> Raster | Volume:

@@ -12,7 +12,7 @@ from digseg.raster import Raster, Volume
 from digseg.run.api import Result
 from digseg.run.job import Job, Outputs
 from digseg.run.outputs import check_outputs, save_outputs
-from digseg.run.region import crop
+from digseg.run.region import part_of
 from digseg.run.views import make_mask
 
 
@@ -100,4 +100,4 @@ def _open(job: Job) -> Raster | Volume:
         raise InputNotFoundError(
             f"The image of this store is no longer at {job.input}: say where it is with --input."
         ) from error
-    return image if job.region is None else crop(image, job.region)
+    return part_of(image, job)

@@ -21,12 +21,12 @@ from digseg.errors import InputError
 from digseg.orientation import Turn
 from digseg.prompts import Prompt, PromptSet
 from digseg.run.slabs import Slabs
-from digseg.run.volumes import VolumeSource
 from digseg.types import (
     BoolArray,
     EnsembleModel,
     Float32Array,
     PropagatingModel,
+    TileSource,
     Window,
 )
 
@@ -121,7 +121,7 @@ class MeanSource:
 class NeighbourSource:
     """A volume's planes with, as further channels, what was found in the neighbouring ones."""
 
-    image: VolumeSource
+    image: TileSource
     found: StoredPass
 
     @property

@@ -11,6 +11,7 @@ from digseg.prompts import Color
 from digseg.raster import ClassEntry, ClassTable, Mask, Raster, Volume
 from digseg.run import cleanup
 from digseg.run.job import Job
+from digseg.run.outline import OUTLINE
 from digseg.run.volumes import labels_to_volume, plane_turn, to_file_order, volume_source
 from digseg.settings import SegmentSettings
 from digseg.types import Float32Array, LabelArray, LazyArray
@@ -46,6 +47,7 @@ def make_mask(
         return Mask(found, image.grid, table, nodata)
     holes = (
         failed
+        or OUTLINE in image.meta
         or image.nodata is not None
         or image.valid is not None
         or np.dtype(image.data.dtype).kind == "f"
