@@ -9,6 +9,7 @@ radius of curvature; Snyder 1987, eq. 4-18 to 4-21) gives square metres.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digseg.grid import Grid
-from digseg.types import Window
+from digseg.types import AnyArray, Window
 
 Float64Array = NDArray[np.float64]
 
@@ -76,17 +77,41 @@ class PixelAreas:
 
     def window(self, window: Window) -> Float64Array:
         """Area of each pixel of a window: ``float64 [h, w]`` in m2 (NaN where undefined)."""
+        down, across = self._factors(window)
+        area: Float64Array = down @ across.T
+        return area
+
+    def window_sums(self, window: Window) -> Callable[[AnyArray, AnyArray, AnyArray], Float64Array]:
+        """Areas of stretches of pixels within rows of a window, without a visit to each pixel.
+
+        Returns
+        -------
+        A function of rows, first columns and columns behind the last (counted from the window's
+        corner; arrays of one length) that gives m2.
+        """
+        down, across = self._factors(window)
+        until = np.concatenate([np.zeros((1, across.shape[1])), np.cumsum(across, axis=0)])
+
+        def sums(rows: AnyArray, starts: AnyArray, stops: AnyArray) -> Float64Array:
+            total = np.zeros(len(rows))
+            for knot in range(across.shape[1]):
+                total += down[rows, knot] * (until[stops, knot] - until[starts, knot])
+            return total
+
+        return sums
+
+    def _factors(self, window: Window) -> tuple[Float64Array, Float64Array]:
+        """``[h, n]`` and ``[w, n]`` whose product is the area of each pixel."""
         top, bottom, left, right = window
         if self.geod is None:
             square = self.grid.cell_size * self.metres_per_unit**2
-            return np.full((bottom - top, right - left), square)
+            return np.full((bottom - top, 1), square), np.ones((right - left, 1))
         rows = self._knots(top, bottom, along_rows=True)
         columns = self._knots(left, right, along_rows=False)
         knots = self._areas(*np.meshgrid(rows, columns, indexing="ij"))
-        down = _weights(np.arange(top, bottom), rows)
-        across = _weights(np.arange(left, right), columns)
-        area: Float64Array = down @ knots @ across.T
-        return area
+        return _weights(np.arange(top, bottom), rows) @ knots, _weights(
+            np.arange(left, right), columns
+        )
 
     def _knots(self, start: int, stop: int, *, along_rows: bool) -> Float64Array:
         """Pixel indices at which areas are computed, both ends among them."""

@@ -28,6 +28,10 @@ CLASSES_TAG = "DIGSEG_CLASSES"
 
 _BLOCK = 512
 _SIDECAR_BYTES = 2**24
+#: Megabytes of GDAL's cache while labels are written.
+_CACHE_MB = 128
+#: The file in between is read once and deleted: fast matters, small does not.
+_BETWEEN = {"COMPRESS_OVERVIEW": "DEFLATE", "ZLEVEL_OVERVIEW": "1"}
 _CHUNK = 2048  # labels are asked for in chunks of 4 x 4 blocks
 
 
@@ -40,7 +44,7 @@ def write_cog(mask: Mask, path: Path, *, source: Raster | Volume | None) -> list
     with replacing(path) as final:
         tiled = final.with_name(final.name + ".tiled.tif")
         try:
-            with environment(GDAL_CACHEMAX=128):
+            with environment(GDAL_CACHEMAX=_CACHE_MB, GDAL_NUM_THREADS="ALL_CPUS"):
                 write_tiled(mask, tiled, source)
                 _add_overviews(mask, tiled)
                 _copy_as_cog(tiled, final)
@@ -93,6 +97,7 @@ def _profile(mask: Mask, source: Raster | Volume | None) -> dict[str, Any]:
         "blockxsize": block,
         "blockysize": block,
         "compress": "deflate",
+        "zlevel": 1,
         "bigtiff": "IF_SAFER",
         "nodata": mask.nodata,
     }
@@ -176,7 +181,7 @@ def _add_overviews(mask: Mask, path: Path) -> None:
 
     factors = overview_factors((mask.grid.shape[0], mask.grid.shape[1]))
     if factors:
-        with rasterio.Env(COMPRESS_OVERVIEW="DEFLATE"), rasterio.open(path, "r+") as target:
+        with rasterio.Env(**_BETWEEN), rasterio.open(path, "r+") as target:
             target.build_overviews(factors, Resampling.mode)
 
 

@@ -1,14 +1,12 @@
 """Labels as polygons with their areas: GeoPackage, GeoJSON, GeoParquet.
 
-GDAL polygonises the whole raster line by line from a temporary file, so no polygon is cut at the
-border of a block, and the attributes come from `digseg.io.components`, which finds the same
-regions block by block.
+Regions, their outlines and their attributes come from one pass over the labels, block by block
+(`digseg.io.components`); no polygon is cut at the border of a block.
 """
 
 from __future__ import annotations
 
 import json
-import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +17,8 @@ from numpy.typing import NDArray
 
 from digseg.errors import MissingExtraError, OutputError, UsageError
 from digseg.io.area import PixelAreas
-from digseg.io.components import Regions, regions_of
+from digseg.io.components import Regions, outlined
 from digseg.io.files import refuse_existing, replacing, suffix_of
-from digseg.io.gdal import environment
 from digseg.raster import Mask
 from digseg.types import AnyArray, LazyArray
 
@@ -96,69 +93,16 @@ def polygons(
     """Valid shapely polygons in world coordinates and their columns, in row-major order."""
     import shapely
 
-    regions = regions_of(mask, probabilities)
-    shapes = _outlines(mask)
-    order = np.searchsorted(regions.first, _first_pixels(shapes, mask.grid.shape[1]))
-    if len(shapes) != len(regions.first) or len(set(order.tolist())) != len(order):
-        raise OutputError("Polygons and regions disagree: the labels changed while being read.")
-    sorted_shapes = np.empty(len(shapes), dtype=object)
-    sorted_shapes[order] = shapes
+    regions, shapes = outlined(mask, probabilities)
     if simplify and len(shapes):
-        sorted_shapes = shapely.coverage_simplify(sorted_shapes, simplify)
+        shapes = shapely.coverage_simplify(shapes, simplify)
     (a, b, c), (d, e, f), _ = mask.grid.affine
     world = shapely.transform(
-        sorted_shapes, lambda xy: np.column_stack([
+        shapes, lambda xy: np.column_stack([
             a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f
         ])
     )  # fmt: skip
     return world, _columns(mask, regions, world)
-
-
-def _outlines(mask: Mask) -> AnyArray:
-    """Polygons in pixel coordinates (column, row), holes kept, each valid."""
-    import rasterio
-    import shapely
-    from rasterio import features
-
-    from digseg.io.cog import chunks
-
-    rows, columns = mask.grid.shape
-    dtype = np.dtype(mask.labels.dtype)
-    with tempfile.TemporaryDirectory(prefix="digseg-") as folder, environment():
-        path = Path(folder) / "labels.tif"
-        profile = {"driver": "GTiff", "height": rows, "width": columns, "count": 1}
-        options = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "lzw"}
-        with rasterio.open(path, "w", **profile, **options, dtype=dtype.name) as target:
-            for top, bottom, left, right in chunks((rows, columns)):
-                block = np.ascontiguousarray(mask.labels[top:bottom, left:right])
-                if mask.nodata is not None:
-                    block = np.where(block == mask.nodata, 0, block).astype(dtype)
-                target.write(block, 1, window=((top, bottom), (left, right)))
-        found = []
-        with rasterio.open(path) as source:
-            band = rasterio.band(source, 1)
-            for geometry, value in features.shapes(band, connectivity=4):
-                if value:
-                    rings = geometry["coordinates"]
-                    found.append(shapely.Polygon(rings[0], rings[1:]))
-    shapes = np.empty(len(found), dtype=object)
-    shapes[:] = found
-    return shapes
-
-
-def _first_pixels(shapes: AnyArray, width: int) -> NDArray[np.int64]:
-    """Flat index of the first pixel of each outline: its upmost row, there the leftmost corner."""
-    import shapely
-
-    rings = shapely.get_exterior_ring(shapes)
-    points, owner = shapely.get_coordinates(rings, return_index=True)
-    top = np.full(len(shapes), np.inf)
-    np.minimum.at(top, owner, points[:, 1])
-    left = np.full(len(shapes), np.inf)
-    uppermost = points[:, 1] == top[owner]
-    np.minimum.at(left, owner[uppermost], points[uppermost, 0])
-    flat: NDArray[np.int64] = (top * width + left).astype(np.int64)
-    return flat
 
 
 def _columns(mask: Mask, regions: Regions, shapes: AnyArray) -> Columns:
