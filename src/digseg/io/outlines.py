@@ -114,8 +114,8 @@ def _corners(
                 region[where].astype(np.int64), points[where],
                 np.full(len(where), quadrant, np.int8), np.full(len(where), begins),
             ))  # fmt: skip
-    owner, place, quadrant, begins = (np.concatenate(part) for part in zip(*found, strict=True))
-    return owner, place, quadrant, begins
+    owners, places, quadrants, starts = (np.concatenate(part) for part in zip(*found, strict=True))
+    return owners, places, quadrants, starts
 
 
 def _rings(
