@@ -99,7 +99,7 @@ def measure(side: int, seconds: float) -> dict[str, Any]:
         probe.start()
         turn_loop(5)
         idle, probe.late = probe.late, []
-        control.start()
+        control.runs.start()
         turn_loop(120, lambda: control.run is not None and control.run.blocks > 0)
         starting, probe.late = probe.late, []
         turn_loop(seconds, lambda: not control.running)
@@ -107,7 +107,7 @@ def measure(side: int, seconds: float) -> dict[str, Any]:
         blocks = (control.run.blocks_done, control.run.blocks) if control.run else (0, 0)
         begun = time.perf_counter()
         if control.running:
-            control.cancel()
+            control.runs.cancel()
             turn_loop(5, lambda: not control.running)
         stopped = time.perf_counter() - begun
         told = {

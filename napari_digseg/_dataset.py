@@ -16,7 +16,8 @@ from digseg.lazy import box
 from digseg.raster import ClassTable
 from digseg.settings import SegmentSettings
 from digseg.types import AnyArray
-from napari_digseg._inputs import Target, target_of
+from napari_digseg._export import target_of
+from napari_digseg._inputs import Target
 from napari_digseg._labels import classes_of
 
 #: Side of the pictures that are cut out, in pixels.

@@ -12,26 +12,24 @@ import queue
 import sys
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from digseg.errors import DigsegError
 from digseg.events import CancelToken, Event
 from digseg.raster import Raster, Volume
 from digseg.run.job import Job, Outputs
 from digseg.settings import SegmentSettings
-from digseg.types import EncodingModel, SegmentationModel
+from digseg.types import SegmentationModel
 from napari_digseg import _protocol
+from napari_digseg._kept import Kept, Loader
 from napari_digseg._order import View, nearest_first
 from napari_digseg._protocol import Message
 
-Loader = Callable[[SegmentSettings], SegmentationModel]
-
-_IMAGES = 4  # opened images kept
-_MODEL_FIELDS = ("model", "device", "steps", "ensemble", "seed")
+if TYPE_CHECKING:
+    from digseg.run.api import Result
 
 
 class Engine:
@@ -48,14 +46,12 @@ class Engine:
     def __init__(self, inbox: IO[bytes], outbox: IO[bytes], load: Loader) -> None:
         self._inbox = inbox
         self._outbox = outbox
-        self._load = load
         self._lock = threading.Lock()
         self._commands: queue.Queue[Message] = queue.Queue()
         self._token = CancelToken()
         self._view: View | None = None
         self._newest_preview = 0
-        self._images: OrderedDict[tuple[Any, ...], Raster | Volume] = OrderedDict()
-        self._model: tuple[tuple[Any, ...], SegmentationModel] | None = None
+        self._kept = Kept(load)
 
     def serve(self) -> None:
         """Work until told to quit."""
@@ -144,25 +140,16 @@ class Engine:
         job = Job.from_recipe(
             command["recipe"], resume=command["resume"], overwrite=not command["resume"]
         )
-        listener = self._listener(command["id"])
         result = execute(
             job,
             image=self.image(job),
-            model=self.model(job.settings),
-            callback=listener,
+            model=self.model(job.settings, bare=job.outputs.uncertainty is not None),
+            callback=self._listener(command["id"]),
             cancel=command["token"],
             order=self._order,
+            watched=True,
         )
-        self._say(
-            {
-                "say": "finished",
-                "id": command["id"],
-                "tiles": result.tiles,
-                "failed": result.failed_tiles,
-                "seconds": result.seconds,
-                "recipe": result.recipe,
-            }
-        )
+        self._say_finished(command, result)
 
     def _extend(self, command: Message) -> None:
         from digseg.prompts import PromptSet
@@ -178,6 +165,9 @@ class Engine:
             cancel=command["token"],
             order=self._order,
         )
+        self._say_finished(command, result)
+
+    def _say_finished(self, command: Message, result: Result) -> None:
         self._say(
             {
                 "say": "finished",
@@ -201,7 +191,7 @@ class Engine:
         job = Job.from_recipe(command["recipe"])
         settings = job.settings.with_(planes="z")
         labels = preview(
-            self.image(replace(job, region=None)),
+            self.image(replace(job, region=None, outline=None)),
             self.model(settings),
             job.prompts,
             settings,
@@ -258,38 +248,11 @@ class Engine:
 
     def image(self, job: Job) -> Raster | Volume:
         """The input of a job, opened once, and its region."""
-        from digseg import io
-        from digseg.run.region import crop
+        return self._kept.image(job)
 
-        key = (job.input, job.settings.time, job.series, _stamp(job.input))
-        if key not in self._images:
-            self._images[key] = io.read(job.input, time=job.settings.time, series=job.series)
-            while len(self._images) > _IMAGES:
-                self._images.popitem(last=False)
-        self._images.move_to_end(key)
-        image = self._images[key]
-        return image if job.region is None else crop(image, job.region)
-
-    def model(self, settings: SegmentSettings) -> SegmentationModel:
-        """The model that the settings name, loaded once; it remembers the tiles it read."""
-        from digseg.run.remember import Remembering
-
-        key = tuple(getattr(settings, name) for name in _MODEL_FIELDS)
-        if self._model is None or self._model[0] != key:
-            self._model = None  # two models at once may not fit
-            loaded = self._load(settings)
-            if isinstance(loaded, EncodingModel):
-                loaded = Remembering(loaded)
-            self._model = (key, loaded)
-        return self._model[1]
-
-
-def _stamp(path: str) -> Any:
-    try:
-        stat = os.stat(path)
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size
+    def model(self, settings: SegmentSettings, *, bare: bool = False) -> SegmentationModel:
+        """The model that the settings name, loaded once."""
+        return self._kept.model(settings, bare=bare)
 
 
 def load_model(settings: SegmentSettings) -> SegmentationModel:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +16,8 @@ from digseg.lazy import WindowArray, box
 from digseg.orientation import Turn
 from digseg.raster import Raster, Volume
 from digseg.types import AnyArray
+from napari_digseg._inputs import Target, own_target
 from napari_digseg._place import grid_of_layer
-
-if TYPE_CHECKING:
-    from napari_digseg._inputs import Target
 
 _BAND_NAMES = {"band", "bands", "c", "channel"}
 _TIME_NAMES = {"t", "time", "frame"}
@@ -58,10 +57,27 @@ def roles_of(layer: Any) -> tuple[str, ...]:
     return tuple(roles)
 
 
-def export_layer(layer: Any, point: Sequence[float], folder: Path) -> Target:
-    """Write what of a layer is to be segmented, once; the same layer gives the same file."""
+def target_of(layer: Any, point: Sequence[float], folder: Path) -> Target:
+    """The file behind an image layer; a layer without one is written to ``folder`` first.
+
+    Raises
+    ------
+    UsageError
+        The layer has axes that are neither bands, time nor space.
+    """
+    target = own_target(layer, point) or export_layer(layer, point, folder)
+    assert target is not None
+    return target
+
+
+def export_layer(
+    layer: Any, point: Sequence[float], folder: Path, *, write: bool = True
+) -> Target | None:
+    """Write what of a layer is to be segmented, once; the same layer gives the same file.
+
+    `None` where it has to be written but shall not.
+    """
     from digseg.io.images import write_image
-    from napari_digseg._inputs import Target
 
     roles = roles_of(layer)
     lead = sum(role in ("t", "c") for role in roles)
@@ -79,7 +95,13 @@ def export_layer(layer: Any, point: Sequence[float], folder: Path) -> Target:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"layer-{name}.zarr"
     if not path.exists():
-        write_image(image, path)
+        if not write:
+            return None
+        # Whole or not at all: a run that begins meanwhile must not read half of it.
+        unfinished = path.with_name(f"unfinished-{path.name}")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        write_image(image, unfinished)
+        unfinished.rename(path)
     return Target(str(path), image.grid, Turn(), 0, lead)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from digseg.blend import DONE
 from digseg.engine import LabelRule, ProbabilityStore
-from digseg.lazy import Bounds, WindowArray, box
+from digseg.lazy import Bounds, WindowArray
 from digseg.orientation import Turn
 from digseg.settings import SegmentSettings
 from digseg.types import AnyArray, LazyArray, UInt8Array
@@ -218,103 +218,3 @@ def _touches(key: Key, plane: int, window: tuple[int, int, int, int]) -> bool:
         and column * side < right
         and (column + 1) * side > left
     )
-
-
-def histograms(store: ProbabilityStore) -> dict[str, AnyArray]:
-    """How often each probability (0 to 255) occurs, by prompt name, in the coarsest level."""
-    array = store.levels[-1]
-    planes = int(array.shape[1])
-    step = max(1, planes // 24)
-    counts = {}
-    for index, prompt in enumerate(store.prompts):
-        total = np.zeros(256, np.int64)
-        for plane in range(0, planes, step):
-            values = np.asarray(array[index, plane])
-            total += np.bincount(values.ravel(), minlength=256)
-        counts[prompt.name] = total
-    return counts
-
-
-def coverage_map(store: ProbabilityStore, most: int = 512) -> tuple[UInt8Array, int]:
-    """Coverage ``[plane, y, x]`` reduced by a whole factor, and that factor; failures win.
-
-    A failed pixel must be seen however far one is zoomed out.
-    """
-    planes, rows, columns = store.shape
-    factor = max(1, -(-max(rows, columns) // most))
-    shape = (planes, -(-rows // factor), -(-columns // factor))
-    result = np.zeros(shape, np.uint8)
-    for block in store.plan.blocks():
-        window = store.plan.window(block)
-        span = store.plan.planes(block)
-        read_coverage(store, result, factor, (span.start, span.stop), window)
-    return result, factor
-
-
-def read_coverage(
-    store: ProbabilityStore,
-    into: UInt8Array,
-    factor: int,
-    planes: tuple[int, int],
-    window: tuple[int, int, int, int],
-) -> None:
-    """Bring a part of a reduced coverage map up to date."""
-    _, rows, columns = store.shape
-    top, bottom = window[0] // factor * factor, min(rows, -(-window[1] // factor) * factor)
-    left, right = window[2] // factor * factor, min(columns, -(-window[3] // factor) * factor)
-    values = box(store.coverage, (planes, (top, bottom), (left, right)))
-    # Worst first: failed (2), pending (0), done (1), nodata (3).
-    worth = np.array([2, 1, 3, 0], np.uint8)[values]
-    starts_y = np.arange(0, bottom - top, factor)
-    starts_x = np.arange(0, right - left, factor)
-    worst = np.maximum.reduceat(np.maximum.reduceat(worth, starts_y, axis=1), starts_x, axis=2)
-    y, x = top // factor, left // factor
-    shown = np.array([3, 1, 0, 2], np.uint8)[worst]
-    into[planes[0] : planes[1], y : y + shown.shape[1], x : x + shown.shape[2]] = shown
-
-
-def uncertain_places(
-    store: ProbabilityStore, settings: SegmentSettings, count: int = 50
-) -> list[tuple[int, float, float, float]]:
-    """Where answers are least sure: ``(plane, row, column, doubt)``, the most doubtful first.
-
-    Doubt is how close the best prompt is to its threshold, averaged over a neighbourhood, 1 when
-    it stands on it. Places keep a neighbourhood's distance from each other.
-    """
-    level = len(store.levels) - 1
-    array = store.levels[level]
-    scale = 1 << level
-    thresholds = np.array(
-        [round(255 * settings.threshold_of(prompt.name)) for prompt in store.prompts], np.int16
-    )[:, None, None]
-    found: list[tuple[int, float, float, float]] = []
-    for plane in range(int(array.shape[1])):
-        values = np.asarray(array[:, plane]).astype(np.int16)
-        if not values.any():
-            continue
-        best = np.abs(values - thresholds).min(axis=0)
-        doubt = 1.0 - np.minimum(best, 128) / 128.0
-        found += _peaks(doubt, plane, scale, count)
-    found.sort(key=lambda place: -place[3])
-    return found[:count]
-
-
-def _peaks(
-    doubt: AnyArray, plane: int, scale: int, count: int
-) -> list[tuple[int, float, float, float]]:
-    size = max(4, max(doubt.shape) // 24)
-    rows, columns = -(-doubt.shape[0] // size), -(-doubt.shape[1] // size)
-    padded = np.zeros((rows * size, columns * size), np.float32)
-    padded[: doubt.shape[0], : doubt.shape[1]] = doubt
-    cells = padded.reshape(rows, size, columns, size).mean(axis=(1, 3))
-    order = np.argsort(cells.ravel())[::-1][:count]
-    return [
-        (
-            plane,
-            min(doubt.shape[0] - 1, (index // columns + 0.5) * size) * scale,
-            min(doubt.shape[1] - 1, (index % columns + 0.5) * size) * scale,
-            float(cells.ravel()[index]),
-        )
-        for index in order
-        if cells.ravel()[index] > 0.2
-    ]

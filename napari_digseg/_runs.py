@@ -17,13 +17,16 @@ from digseg.orientation import Turn, planes_across
 from digseg.prompts import PromptSet
 from digseg.raster import ClassTable
 from digseg.run.job import Job, Outputs
+from digseg.settings import SegmentSettings
 from digseg.types import UInt8Array
 from napari_digseg._inputs import Target, placed_like
 from napari_digseg._labels import class_kwargs, labels_metadata
-from napari_digseg._live import LiveLabels, coverage_map, histograms, read_coverage
+from napari_digseg._live import LiveLabels
 from napari_digseg._order import View
 from napari_digseg._place import KEY
+from napari_digseg._places import Place, close_calls, disagreements
 from napari_digseg._state import State
+from napari_digseg._summaries import coverage_map, histograms, read_coverage
 
 _COVERAGE_COLORS = {
     None: (0.0, 0.0, 0.0, 0.0),
@@ -212,6 +215,26 @@ class Run:
             future.result()
         return changed
 
+    def show_all(self) -> None:
+        """Take in the whole store, whatever was heard of its blocks."""
+        if self.live is not None and self.store is not None:
+            planes, rows, columns = self.store.shape
+            for plane in range(planes):
+                self.live.block_written(plane, (0, rows, 0, columns))
+
+    @property
+    def spread_path(self) -> Path | None:
+        """Where the spread of the ensemble stands; `None` before or without one."""
+        path = self.job.outputs.uncertainty
+        return path if path is not None and path.exists() else None
+
+    def find_places(self, settings: SegmentSettings) -> Future[list[Place]]:
+        """The least certain places, found in a thread."""
+        assert self.store is not None
+        if self.spread_path is not None:
+            return self._pool.submit(disagreements, self.spread_path, self.target.turn)
+        return self._pool.submit(close_calls, self.store, settings, self.to_layer)
+
     def count(self) -> None:
         """Read the histograms of the probabilities, in a thread."""
         if self.store is None:
@@ -252,13 +275,22 @@ class Run:
     def told(self, state: State, output: Path | None = None) -> Job:
         """The job that gives the same labels from the command line."""
         settings = state.run_settings if same_prompts(state, self.job.prompts) else None
+        path = output or Path(self.suggested_name)
+        spread = None
+        if self.job.outputs.uncertainty is not None:
+            spread = path.with_name(f"spread-{Path(self.suggested_name).name}")
         return replace(
             self.job,
             settings=settings or self.job.settings,
-            outputs=Outputs(labels=output or Path(self.suggested_name)),
+            outputs=Outputs(labels=path, uncertainty=spread),
             resume=False,
             overwrite=False,
         )
+
+    @property
+    def short_input(self) -> str:
+        """The input's name without its folders."""
+        return f"…/{Path(self.job.input.rstrip('/')).name}"
 
     @property
     def suggested_name(self) -> str:

@@ -48,6 +48,8 @@ class State:
         Which part of the layer.
     slab
         First and last slice of a slab, from 0, the last one included.
+    uncertainty
+        Keep the spread of an ensemble of two or more.
     settings
         Model, device and everything folded away; thresholds are in the rows.
     """
@@ -56,6 +58,7 @@ class State:
     rows: tuple[PromptRow, ...] = ()
     region: RegionKind = "whole layer"
     slab: tuple[int, int] = (0, 0)
+    uncertainty: bool = False
     settings: SegmentSettings = field(default_factory=SegmentSettings)
 
     # -- prompts ---------------------------------------------------------------------------------

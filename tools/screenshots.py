@@ -144,9 +144,9 @@ def train() -> None:
     trainer.output.setText(str(control.folder / "own-model"))
     trainer.steps.setValue(30)
     trainer.start.click()
-    wait(lambda: not control.training.active, 500)
+    wait(lambda: not control.trainer.now.active, 500)
     trainer.output.setText("own-model")
-    print(control.training.message)
+    print(control.trainer.now.message)
     shot(viewer, "train")
     viewer.close()
 

@@ -9,6 +9,9 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLineEdit, QSpinBo
 
 from digseg.errors import UsageError
 from digseg.settings import CT_WINDOWS, SegmentSettings, parse_window
+from napari_digseg._models import model_names
+from napari_digseg._preferences import Preferences
+from napari_digseg._state import State
 
 
 class Advanced(QWidget):
@@ -16,22 +19,26 @@ class Advanced(QWidget):
 
     Parameters
     ----------
+    state
+        What to begin with.
+    preferences
+        What the person set once for all; its model is offered, too.
     changed
-        Called with new settings.
+        Called with new settings, and whether the spread of an ensemble is wanted.
     complain
         Called with a sentence when a value makes no sense, with nothing when all do.
-    models
-        Names of the models to offer.
     """
 
     def __init__(
         self,
-        settings: SegmentSettings,
-        changed: Callable[[SegmentSettings], None],
+        state: State,
+        preferences: Preferences,
+        changed: Callable[[SegmentSettings, bool], None],
         complain: Callable[[str], None],
-        models: list[str],
     ) -> None:
         super().__init__()
+        settings = state.settings
+        models = list(dict.fromkeys([*model_names(), preferences.model]))
         self._settings, self._changed, self._complain = settings, changed, complain
         form = QFormLayout(self)
         form.setContentsMargins(0, 0, 0, 0)
@@ -44,6 +51,12 @@ class Advanced(QWidget):
         self.overlap = _spin(0, 512, 16, settings.overlap, "Overlap of neighbouring tiles.")
         self.steps = _spin(1, 50, 1, settings.steps, "Denoising steps; 1 is the trained way.")
         self.ensemble = _spin(1, 32, 1, settings.ensemble, "Runs from different noise, averaged.")
+        self.uncertainty = QCheckBox("keep its spread")
+        self.uncertainty.setToolTip(
+            "With an ensemble of two or more: keep how far its runs differ. Review then goes to "
+            "where they differ most; labels appear when all is computed."
+        )
+        self.uncertainty.setChecked(state.uncertainty)
         self.seed = _spin(0, 2**31 - 1, 1, settings.seed, "Seed of the noise.")
         self.bands = QLineEdit(",".join(map(str, settings.bands)))
         self.bands.setPlaceholderText("as in the file")
@@ -63,6 +76,7 @@ class Advanced(QWidget):
             ("Overlap", self.overlap),
             ("Steps", self.steps),
             ("Ensemble", self.ensemble),
+            ("", self.uncertainty),
             ("Seed", self.seed),
             ("Bands", self.bands),
             ("CT window", self.ct_window),
@@ -78,6 +92,19 @@ class Advanced(QWidget):
         self.bands.editingFinished.connect(self._take)
         self.largest.toggled.connect(self._take)
         self.fill_holes.toggled.connect(self._take)
+        self.uncertainty.toggled.connect(self._take)
+        self.uncertainty.setEnabled(settings.ensemble > 1)
+
+    def show_model(self, name: str) -> None:
+        """Show a model that was chosen elsewhere; nothing is told to anybody."""
+        if name == self._settings.model:
+            return
+        self._settings = self._settings.with_(model=name)
+        self.model.blockSignals(True)
+        if self.model.findText(name) < 0:
+            self.model.addItem(name)
+        self.model.setCurrentText(name)
+        self.model.blockSignals(False)
 
     def _take(self, *_: Any) -> None:
         window = self.ct_window.currentText().strip()
@@ -105,7 +132,8 @@ class Advanced(QWidget):
             return
         self._complain("")
         self._settings = settings
-        self._changed(settings)
+        self.uncertainty.setEnabled(settings.ensemble > 1)
+        self._changed(settings, self.uncertainty.isChecked())
 
 
 def _combo(items: list[str], current: str, tip: str) -> QComboBox:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QSize
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QColorDialog,
@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt import QElidingLabel
 
 from digseg.errors import PromptError
 from napari_digseg._presets import PRESETS
@@ -155,10 +156,11 @@ class _Row(QFrame):
         self._row = row
         self.color = flat("", lambda: self._choose_color(edit_look), "Colour of the label.")
         self.color.setIconSize(QSize(16, 16))
-        self.name = QLabel()
-        self.name.setTextInteractionFlags(Qt.TextInteractionFlag.NoTextInteraction)
-        # A long name is cut off rather than push the buttons out of the dock.
-        self.name.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        # Long names end in dots rather than push the buttons out of the dock.
+        self.name, self.also = QElidingLabel(), QElidingLabel()
+        self.name.setObjectName("name")
+        self.also.setObjectName("hint")
+        self.also.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.edit = flat(pencil(), lambda: self._rename(edit_prompt), "Rename, or change synonyms.")
         self.eye = flat(
             eye(on=True),
@@ -176,7 +178,9 @@ class _Row(QFrame):
         top = QHBoxLayout()
         top.setSpacing(2)
         top.addWidget(self.color)
-        top.addWidget(self.name, 1)
+        top.addWidget(self.name)
+        top.addSpacing(4)
+        top.addWidget(self.also, 1)
         for widget in (self.edit, self.negative, self.eye, self.remove):
             top.addWidget(widget)
         self.slider = ThresholdSlider(row.threshold, row.prompt.color)
@@ -197,9 +201,10 @@ class _Row(QFrame):
         """Show a row of the form; nothing is told to anybody."""
         self._row = row
         prompt = row.prompt
-        also = f"  <span style='color:gray'>{', '.join(prompt.synonyms)}</span>"
-        self.name.setText(f"<b>{prompt.name}</b>{also if prompt.synonyms else ''}")
-        self.name.setToolTip(", ".join(prompt.texts))
+        self.name.setText(prompt.name)
+        self.also.setText(", ".join(prompt.synonyms))
+        for label in (self.name, self.also):
+            label.setToolTip(", ".join(prompt.texts))
         self.color.setIcon(swatch(prompt.color, 16))
         for button, on in ((self.eye, row.shown), (self.negative, prompt.negative)):
             button.blockSignals(True)

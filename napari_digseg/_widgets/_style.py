@@ -22,7 +22,9 @@ QPushButton#danger {{ color: white; background: {BAD}; font-weight: 600; padding
     border-radius: 4px; }}
 QPushButton#danger:disabled {{ background: rgba(128, 128, 128, 50); }}
 QLabel#hint {{ color: rgba(140, 148, 158, 230); }}
+QFrame#row QLabel#name {{ font-weight: 600; }}
 QLabel#heading {{ font-weight: 600; padding-top: 4px; }}
+QLabel#command {{ color: rgba(140, 148, 158, 230); font-family: monospace; }}
 QLabel#bad {{ color: {BAD}; }}
 QProgressBar {{ max-height: 6px; border: none; border-radius: 3px;
     background: rgba(128, 128, 128, 60); }}

@@ -10,7 +10,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QInputDialog,
-    QLabel,
     QSplitter,
     QTableWidget,
     QTableWidgetItem,
@@ -21,6 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_digseg._models import model_rows
 from napari_digseg._widgets._session import join
+from napari_digseg._widgets._shared import StatusLabel
 from napari_digseg._widgets._style import SHEET, button, heading, hint
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ class ModelsWidget(QWidget):
         self.table.itemSelectionChanged.connect(self._show_card)
         self.card = QTextBrowser()
         self.card.setOpenExternalLinks(True)
-        self.status = QLabel()
-        self.status.setWordWrap(True)
+        self.status = StatusLabel()
         self.use = button("Use this model", self._use, "Segment with the chosen model.", "primary")
         self.folder = button(
             "From a folder…", self._from_folder, "Copy a model folder to the local models."
@@ -76,10 +75,10 @@ class ModelsWidget(QWidget):
 
     def refresh(self) -> None:
         """Show the list again when a model was brought in."""
-        self.status.setText(self.controller.model_message)
-        if self._models_seen == self.controller.models_brought:
+        self.status.show_message(self.controller.shelf.message)
+        if self._models_seen == self.controller.shelf.brought:
             return
-        self._models_seen = self.controller.models_brought
+        self._models_seen = self.controller.shelf.brought
         self._rows = model_rows()
         self.table.setRowCount(len(self._rows))
         for line, row in enumerate(self._rows):
@@ -101,14 +100,14 @@ class ModelsWidget(QWidget):
     def _use(self) -> None:
         index = self._chosen()
         if index >= 0:
-            self.controller.use_model(self._rows[index].name)
+            self.controller.shelf.use(self._rows[index].name)
 
     def _from_folder(self) -> None:
         chosen = QFileDialog.getExistingDirectory(self, "Folder of a model")
         if chosen:
-            self.controller.bring_model(folder=chosen)
+            self.controller.shelf.bring(folder=chosen)
 
     def _from_hub(self) -> None:
         text, ok = QInputDialog.getText(self, "From the hub", "Hub id, such as NAME/MODEL")
         if ok and text.strip():
-            self.controller.bring_model(hub_id=text.strip())
+            self.controller.shelf.bring(hub_id=text.strip())

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QCheckBox,
-    QFileDialog,
-    QHBoxLayout,
+    QGridLayout,
     QHeaderView,
-    QLabel,
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
     QWidget,
 )
 
+from napari_digseg._table import columns_of
 from napari_digseg._widgets._session import join
+from napari_digseg._widgets._shared import CoverageBox, StatusLabel, save_as
 from napari_digseg._widgets._style import SHEET, button, heading, hint, swatch
-from napari_digseg._widgets.segment import SAVE_FILTER
 
 if TYPE_CHECKING:
     import napari
+
+_LEGEND = "  ".join(
+    f"<span style='color:{color}'>■</span> {name}"
+    for color, name in (("#48a96b", "done"), ("#e0564f", "failed"), ("#9a9aa6", "no data"))
+)
+_NEXT = {
+    True: ("Next disagreement", "Move to where the ensemble's runs differ most (Ctrl+Alt+U)."),
+    False: (
+        "Next close call",
+        "Move to where the best answer is closest to its threshold (Ctrl+Alt+U). A run with an "
+        "ensemble and its spread (Model and settings) goes by where its runs differ instead.",
+    ),
+}
 
 
 class ReviewWidget(QWidget):
@@ -31,45 +44,54 @@ class ReviewWidget(QWidget):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self.setStyleSheet(SHEET)
+        self.setMinimumWidth(330)
         self.controller = join(self, napari_viewer, self.refresh)
         self.viewer = self.controller.viewer
         act = self.controller
-        self.coverage = QCheckBox("Show coverage: done green, failed red, no data grey")
-        self.coverage.toggled.connect(self._show_coverage)
-        self.retry = button("Retry failed", act.retry_failed, "Compute failed tiles once more.")
-        self.next = button(
-            "Next doubtful place",
-            act.next_uncertain,
-            "Move to where answers are closest to their thresholds (Ctrl+Alt+U).",
-        )
-        self.measure = button("Measure", act.measure, "Areas or volumes of every label.")
+        self.coverage = CoverageBox("Show coverage", act)
+        self.retry = button("Retry failed", act.runs.resume, "Compute failed tiles once more.")
+        self.next = button("", act.review.next_uncertain, "")
+        self.measure = button("Measure", act.review.measure, "Areas or volumes of every label.")
         self.paint = button(
-            "Paint corrections", act.editable_copy, "Copy the labels to a layer to paint on."
+            "Paint corrections",
+            act.review.editable_copy,
+            "Copy the labels to a layer to paint on.",
         )
-        self.save = button("Save as…", self._save, "Save labels, polygons or the table.", "primary")
+        tip = "Save labels, polygons or the table."
+        self.save = button("Save as…", partial(save_as, self, act), tip, "primary")
         self.table = QTableWidget(0, 0)
         self.table.verticalHeader().hide()
         self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
+        self.table.setSelectionMode(QTableWidget.SelectionMode.NoSelection)
+        self.table.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.table.setShowGrid(False)
-        self.status = QLabel()
-        self.status.setWordWrap(True)
+        self.empty = hint("Measure fills this table: area or volume, share and number of parts.")
+        self.status = StatusLabel()
         self.files = hint()
+        self._rows: Any = None
+        self._build()
+        self.refresh()
+
+    def _build(self) -> None:
         layout = QVBoxLayout(self)
+        layout.setContentsMargins(8, 4, 8, 8)
         layout.addWidget(heading("Coverage"))
         layout.addWidget(self.coverage)
+        layout.addWidget(hint(_LEGEND))
         layout.addWidget(heading("Look twice"))
-        for pair in ((self.next, self.retry), (self.paint, self.measure)):
-            row = QHBoxLayout()
-            for widget in pair:
-                row.addWidget(widget)
-            layout.addLayout(row)
+        grid = QGridLayout()
+        for place, widget in enumerate((self.next, self.retry, self.paint, self.measure)):
+            grid.addWidget(widget, place // 2, place % 2)
+        grid.setColumnStretch(0, 1)
+        grid.setColumnStretch(1, 1)
+        layout.addLayout(grid)
         layout.addWidget(heading("How much"))
+        layout.addWidget(self.empty)
         layout.addWidget(self.table, 1)
+        layout.addStretch(0)
         layout.addWidget(self.save)
         layout.addWidget(self.status)
         layout.addWidget(self.files)
-        self._rows: Any = None
-        self.refresh()
 
     def refresh(self) -> None:
         """Show the controller's state."""
@@ -79,62 +101,40 @@ class ReviewWidget(QWidget):
         done = there and status.phase in ("finished", "stopped")
         for widget in (self.next, self.measure, self.paint, self.save):
             widget.setEnabled(done)
-        self.coverage.setEnabled(there)
+        text, tip = _NEXT[control.review.has_spread]
+        self.next.setText(text)
+        self.next.setToolTip(tip)
+        self.coverage.refresh()
         self.retry.setEnabled(done and run is not None and bool(run.failed))
-        self.status.setText(status.message if there else "Run a segmentation first.")
-        self.status.setStyleSheet("color: #e0564f" if status.problem else "")
-        self.files.setText("\n".join(Path(file).name for file in control.saved))
-        if self.coverage.isChecked() and run is not None and run.coverage is None:
-            run.show_coverage(self.viewer, True)
-        if control.statistics is not self._rows:
-            self._rows = control.statistics
+        self.status.show_message(
+            status.message if there else "Run a segmentation first.", problem=status.problem
+        )
+        self.files.setText("\n".join(Path(file).name for file in control.review.saved))
+        if control.review.statistics is not self._rows:
+            self._rows = control.review.statistics
             self._show_table()
 
     def _show_table(self) -> None:
-        rows = self._rows
-        keys = [key for key in (rows[0] if rows else {}) if _is_for_people(key)]
-        self.table.setColumnCount(len(keys))
-        self.table.setHorizontalHeaderLabels([_title(key) for key in keys])
-        self.table.setRowCount(len(rows))
+        columns = columns_of(self._rows)
+        self.empty.setVisible(not columns)
+        self.table.setColumnCount(len(columns))
+        self.table.setHorizontalHeaderLabels([column.title for column in columns])
+        self.table.setRowCount(len(self._rows))
         run = self.controller.run
         colors = {p.name: p.color for p in run.job.prompts} if run is not None else {}
-        for line, row in enumerate(rows):
-            for column, key in enumerate(keys):
-                item = QTableWidgetItem(_text(row[key]))
-                if key == "name" and row[key] in colors:
-                    item.setIcon(swatch(colors[row[key]]))
-                self.table.setItem(line, column, item)
+        for place, column in enumerate(columns):
+            for line, text in enumerate(column.texts):
+                item = QTableWidgetItem(text)
+                if place == 0:
+                    item.setToolTip(text)
+                    if text in colors:
+                        item.setIcon(swatch(colors[text]))
+                else:
+                    item.setTextAlignment(
+                        Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+                    )
+                self.table.setItem(line, place, item)
         header = self.table.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-
-    def _show_coverage(self, visible: bool) -> None:
-        if self.controller.run is not None:
-            self.controller.run.show_coverage(self.viewer, visible)
-
-    def _save(self) -> None:
-        run = self.controller.run
-        name = run.suggested_name if run is not None else "labels.tif"
-        chosen, _ = QFileDialog.getSaveFileName(self, "Save labels", name, SAVE_FILTER)
-        if chosen:
-            self.controller.save(Path(chosen))
-
-
-def _is_for_people(key: str) -> bool:
-    return key not in ("id", "color", "synonyms")
-
-
-def _title(key: str) -> str:
-    """``area_m2`` as ``area (m²)``."""
-    for unit, sign in (("_m2", " (m²)"), ("_ha", " (ha)"), ("_km2", " (km²)"), ("_ml", " (ml)"),
-                       ("_mm3", " (mm³)"), ("_mm2", " (mm²)")):  # fmt: skip
-        if key.endswith(unit):
-            return key.removesuffix(unit).replace("_", " ") + sign
-    return key.replace("_", " ")
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+        if columns:
+            header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, QTimer
@@ -10,37 +11,29 @@ from qtpy.QtGui import QGuiApplication, QKeySequence, QShortcut
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
-    QFileDialog,
     QHBoxLayout,
     QLabel,
-    QLineEdit,
     QProgressBar,
     QScrollArea,
     QSpinBox,
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
+from superqt import QCollapsible, QElidingLabel
 
 from digseg.settings import SegmentSettings
-from napari_digseg._models import model_names
 from napari_digseg._state import REGIONS, State
 from napari_digseg._widgets._advanced import Advanced
 from napari_digseg._widgets._icons import copy
 from napari_digseg._widgets._prompts import PromptList
 from napari_digseg._widgets._session import join
+from napari_digseg._widgets._shared import CoverageBox, LayerBox, StatusLabel, listen, save_as
 from napari_digseg._widgets._style import SHEET, button, flat, heading, line
 
 if TYPE_CHECKING:
     import napari
 
 _PREVIEW_MS = 350  # of quiet before a preview is asked for
-
-SAVE_FILTER = (
-    "GeoTIFF (*.tif);;NIfTI (*.nii.gz);;OME-Zarr (*.ome.zarr);;PNG (*.png);;MetaImage (*.mha);;"
-    "NRRD (*.nrrd);;DICOM segmentation (*.dcm);;Polygons (*.gpkg *.geojson *.parquet);;"
-    "Table (*.csv)"
-)
 
 
 class SegmentWidget(QWidget):
@@ -52,7 +45,6 @@ class SegmentWidget(QWidget):
         self.setMinimumWidth(330)
         self.controller = join(self, napari_viewer, self.refresh)
         self.viewer = self.controller.viewer
-        self._shown: Any = None
         self._build()
         self._connect()
         self.refresh()
@@ -61,23 +53,22 @@ class SegmentWidget(QWidget):
     # -- building --------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        self.layer = QComboBox()
-        self.layer.setToolTip("The image to segment.")
+        self.layer = LayerBox(self.controller, "image", "The image to segment.", self._set_layer)
         self.prompts = PromptList(
             lambda: self.controller.state, self._set_prompts, self.controller.change
         )
         self.region = QComboBox()
         self.region.addItems(REGIONS)
         self.region.setToolTip(
-            "Segment the whole layer, what is on screen, the rectangle around a drawn shape, "
-            "the slice on screen, or a slab of slices."
+            "Segment the whole layer, what is on screen, what lies inside a drawn shape, the slice "
+            "on screen, or a slab of slices."
         )
         self.first, self.last = QSpinBox(), QSpinBox()
         for spin in (self.first, self.last):
             spin.setRange(0, 100_000)
             spin.setToolTip("First and last slice of the slab, from 0.")
         self.advanced = Advanced(
-            self.controller.state.settings, self._set_settings, self._complain, model_names()
+            self.controller.state, self.controller.preferences, self._set_settings, self._complain
         )
         folded = QCollapsible("Model and settings")
         folded.addWidget(self.advanced)
@@ -116,23 +107,26 @@ class SegmentWidget(QWidget):
 
     def _build_actions(self) -> QVBoxLayout:
         act = self.controller
-        self.run = button("Segment", act.start, "Segment (Ctrl+Alt+R).", "primary")
-        self.cancel = button("Stop", act.cancel, "Stop within a second (Ctrl+Alt+X).", "danger")
-        self.resume = button("Resume", act.resume, "Go on where the run stopped.")
-        self.preview = button("Preview", act.preview, "Segment the screen coarsely (Ctrl+Alt+V).")
+        self.run = button("Segment", act.runs.start, "Segment (Ctrl+Alt+R).", "primary")
+        self.cancel = button(
+            "Stop", act.runs.cancel, "Stop within a second (Ctrl+Alt+X).", "danger"
+        )
+        self.resume = button("Resume", act.runs.resume, "Go on where the run stopped.")
+        self.preview = button(
+            "Preview", act.previews.ask, "Segment the screen coarsely (Ctrl+Alt+V)."
+        )
         self.undo = button("Undo", act.undo, "Take back the last threshold (Ctrl+Alt+Z).")
-        self.save = button("Save as…", self._save, "Save as GeoTIFF, NIfTI, polygons, table …")
-        self.coverage = QCheckBox("Coverage")
-        self.coverage.setToolTip("Show which parts are done, failed or without data.")
+        save = partial(save_as, self, act)
+        self.save = button("Save as…", save, "Save as GeoTIFF, NIfTI, polygons, table …")
+        self.coverage = CoverageBox("Coverage", act)
         self.live_preview = QCheckBox("Preview while typing")
+        self.live_preview.setToolTip("Preview whenever prompts or the view change.")
         self.live_preview.setChecked(act.preferences.preview)
-        self.status = QLabel()
-        self.status.setWordWrap(True)
+        self.status = StatusLabel()
         self.progress = QProgressBar()
         self.progress.setTextVisible(False)
-        self.command = QLineEdit()
-        self.command.setReadOnly(True)
-        self.command.setToolTip("Does the same run from a terminal, to the same bytes.")
+        self.command = QElidingLabel()
+        self.command.setObjectName("command")
         self.copy = flat(copy(), self._copy, "Copy the command line.")
         layout = QVBoxLayout()
         first, second, third = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
@@ -155,30 +149,24 @@ class SegmentWidget(QWidget):
         return layout
 
     def _connect(self) -> None:
-        self.layer.currentTextChanged.connect(self._set_layer)
         self.region.currentTextChanged.connect(self._set_region)
         self.first.valueChanged.connect(self._set_region)
         self.last.valueChanged.connect(self._set_region)
-        self.coverage.toggled.connect(self._show_coverage)
-        events = self.viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered):
-            event.connect(self._list_layers)
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.setInterval(_PREVIEW_MS)
-        self._later.timeout.connect(self.controller.preview)
-        self.viewer.scene.camera.events.connect(self._on_view)
-        self.viewer.dims.events.current_step.connect(self._on_view)
+        self._later.timeout.connect(self.controller.previews.ask)
+        dims = self.viewer.dims.events.current_step
+        listen(self, [self.viewer.scene.camera.events, dims], self._on_view)
         for keys, act in (
-            ("Ctrl+Alt+R", self.controller.start),
-            ("Ctrl+Alt+X", self.controller.cancel),
-            ("Ctrl+Alt+V", self.controller.preview),
+            ("Ctrl+Alt+R", self.controller.runs.start),
+            ("Ctrl+Alt+X", self.controller.runs.cancel),
+            ("Ctrl+Alt+V", self.controller.previews.ask),
             ("Ctrl+Alt+Z", self.controller.undo),
-            ("Ctrl+Alt+U", self.controller.next_uncertain),
+            ("Ctrl+Alt+U", self.controller.review.next_uncertain),
         ):
             QShortcut(QKeySequence(keys), self, activated=act)
-        self.destroyed.connect(_Disconnect(self.viewer, self._list_layers, self._on_view))
-        self._list_layers()
+        self.layer.fill()
 
     # -- what was clicked ------------------------------------------------------------------------
 
@@ -186,11 +174,10 @@ class SegmentWidget(QWidget):
         self.controller.set(state)
         self._ask_preview()
 
-    def _set_settings(self, settings: SegmentSettings) -> None:
-        from dataclasses import replace
-
+    def _set_settings(self, settings: SegmentSettings, uncertainty: bool) -> None:
         before = self.controller.state.settings
-        self.controller.set(replace(self.controller.state, settings=settings))
+        state = replace(self.controller.state, settings=settings, uncertainty=uncertainty)
+        self.controller.set(state)
         if (before.model, before.device) != (settings.model, settings.device):
             self._ask_preview()
 
@@ -198,14 +185,10 @@ class SegmentWidget(QWidget):
         self.prompts.complain(text)
 
     def _set_layer(self, name: str) -> None:
-        from dataclasses import replace
-
         self.controller.set(replace(self.controller.state, layer=name))
         self._ask_preview()
 
     def _set_region(self, *_: Any) -> None:
-        from dataclasses import replace
-
         region: Any = self.region.currentText()
         slab = (self.first.value(), self.last.value())
         self.controller.set(replace(self.controller.state, region=region, slab=slab))
@@ -219,31 +202,8 @@ class SegmentWidget(QWidget):
         if wanted and self.controller.run is None and not self.controller.state.problem:
             self._later.start()
 
-    def _show_coverage(self, visible: bool) -> None:
-        if self.controller.run is not None:
-            self.controller.run.show_coverage(self.viewer, visible)
-
-    def _save(self) -> None:
-        run = self.controller.run
-        name = run.suggested_name if run is not None else "labels.tif"
-        chosen, _ = QFileDialog.getSaveFileName(self, "Save labels", name, SAVE_FILTER)
-        if chosen:
-            self.controller.save(Path(chosen))
-
     def _copy(self, *_: Any) -> None:
-        QGuiApplication.clipboard().setText(self.command.text())
-
-    def _list_layers(self, *_: Any) -> None:
-        names = self.controller.image_layers()
-        kept = self.controller.state.layer
-        self.layer.blockSignals(True)
-        self.layer.clear()
-        self.layer.addItems(names)
-        if kept in names:
-            self.layer.setCurrentText(kept)
-        self.layer.blockSignals(False)
-        if self.layer.currentText() != kept:
-            self._set_layer(self.layer.currentText())
+        QGuiApplication.clipboard().setText(self.controller.review.command_line)
 
     # -- what is shown ---------------------------------------------------------------------------
 
@@ -251,11 +211,13 @@ class SegmentWidget(QWidget):
         """Show the controller's state."""
         control = self.controller
         state, status, run = control.state, control.status, control.run
+        self.layer.show_name(state.layer)
+        self.advanced.show_model(state.settings.model)
         self.prompts.show_state(state, run.histograms if run is not None else {})
         self.slab.setVisible(state.region == "slab")
         busy = control.running
         self.run.setEnabled(not busy and not state.problem)
-        self.run.setText("Segment what is new" if control.can_extend else "Segment")
+        self.run.setText("Segment what is new" if control.runs.can_extend else "Segment")
         self.cancel.setVisible(busy)
         self.cancel.setEnabled(status.phase == "running")
         failed = run is not None and bool(run.failed) and not busy
@@ -265,34 +227,16 @@ class SegmentWidget(QWidget):
         self.undo.setEnabled(control.can_undo)
         there = run is not None and run.live is not None
         self.save.setEnabled(there and status.phase in ("finished", "stopped"))
-        self.coverage.setEnabled(there)
-        if self.coverage.isChecked() and run is not None and run.coverage is None:
-            run.show_coverage(self.viewer, True)
+        self.coverage.refresh()
         self.progress.setVisible(busy)
         # Never Qt's endless bar: its animation redraws the whole window, canvas included.
         self.progress.setRange(0, max(1, status.total))
         self.progress.setValue(status.done)
-        message = status.message or state.problem
-        if message != self.status.text():
-            self.status.setText(message)
-        self.status.setStyleSheet("color: #e0564f" if status.problem else "")
-        command = control.command_line
-        self.command.setVisible(bool(command))
-        self.copy.setVisible(bool(command))
-        if command != self.command.text():
-            self.command.setText(command)
-            self.command.setCursorPosition(0)
-
-
-class _Disconnect:
-    """Takes a widget's ears off the viewer when the widget goes."""
-
-    def __init__(self, viewer: Any, on_layers: Any, on_view: Any) -> None:
-        self._viewer, self._on_layers, self._on_view = viewer, on_layers, on_view
-
-    def __call__(self, *_: Any) -> None:
-        events = self._viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered):
-            event.disconnect(self._on_layers)
-        self._viewer.scene.camera.events.disconnect(self._on_view)
-        self._viewer.dims.events.current_step.disconnect(self._on_view)
+        self.status.show_message(status.message or state.problem, problem=status.problem)
+        command = control.review.command_line
+        for widget in (self.command, self.copy):
+            widget.setVisible(bool(command))
+        shown = command if run is None else command.replace(run.job.input, run.short_input, 1)
+        if shown != self.command.text():
+            self.command.setText(shown)
+            self.command.setToolTip(f"Does the same run from a terminal:\n\n{command}")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QPointF, QSize, Qt
-from qtpy.QtGui import QColor, QPainter, QPen, QPixmap, QPolygonF
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QPixmap
 from qtpy.QtWidgets import (
-    QComboBox,
     QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
+    QHeaderView,
     QLabel,
     QLineEdit,
     QSpinBox,
@@ -23,11 +24,17 @@ from qtpy.QtWidgets import (
 )
 
 from napari_digseg._labels import classes_of
+from napari_digseg._training import Wish
+from napari_digseg._widgets._curve import LossCurve
 from napari_digseg._widgets._session import join
-from napari_digseg._widgets._style import ACCENT, SHEET, button, heading, hint, swatch
+from napari_digseg._widgets._shared import LayerBox, StatusLabel
+from napari_digseg._widgets._style import SHEET, button, heading, hint, swatch
 
 if TYPE_CHECKING:
     import napari
+
+_ROW = 30  # pixels of a row of the table of classes
+_MOST_ROWS = 6
 
 
 class TrainWidget(QWidget):
@@ -36,76 +43,85 @@ class TrainWidget(QWidget):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self.setStyleSheet(SHEET)
+        self.setMinimumWidth(330)
         self.controller = join(self, napari_viewer, self.refresh)
         self.viewer = self.controller.viewer
-        self.labels = QComboBox()
-        self.labels.setToolTip("Labels that were painted on the image of Segment by text.")
-        self.labels.currentTextChanged.connect(self._list_classes)
-        self.classes = QTableWidget(0, 2)
-        self.classes.setHorizontalHeaderLabels(["Label", "Name to type later"])
-        self.classes.verticalHeader().hide()
-        self.classes.horizontalHeader().setStretchLastSection(True)
+        act = self.controller
+        self.image = LayerBox(act, "image", "The image that was painted on.", self._set_image)
+        self.labels = LayerBox(
+            act, "labels", "Labels that were painted on the image.", self._list_classes
+        )
+        self.classes = _class_table()
         self.steps = QSpinBox()
         self.steps.setRange(1, 100_000)
         self.steps.setValue(200)
         self.minutes = QDoubleSpinBox()
         self.minutes.setRange(0.1, 10_000)
         self.minutes.setValue(10)
+        self.minutes.setDecimals(1)
         self.output = QLineEdit(str(Path.home() / "digseg-own"))
+        self.output.setToolTip("Folder of the new model.")
         self.browse = button("…", self._browse, "Choose the folder of the new model.")
         self.start = button("Train", self._start, "Fine-tune on these labels.", "primary")
-        self.stop = button("Stop", self.controller.stop_training, "Stop after this step.", "danger")
+        self.stop = button("Stop", act.trainer.stop, "Stop after this step.", "danger")
         self.use = button("Use it", self._use, "Segment with the new model from now on.")
         self.curve = LossCurve()
         self.picture = QLabel()
         self.picture.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.status = QLabel()
-        self.status.setWordWrap(True)
+        self.status = StatusLabel()
+        self._shown = ""
+        self._build()
+        self.image.fill()
+        self.labels.fill()
+        self.refresh()
+
+    def _build(self) -> None:
         form = QFormLayout()
-        form.addRow("Labels", self.labels)
-        form.addRow("Steps", self.steps)
-        form.addRow("Minutes at most", self.minutes)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        for text, widget in (
+            ("Image", self.image),
+            ("Labels", self.labels),
+            ("Steps", self.steps),
+            ("Minutes at most", self.minutes),
+        ):
+            form.addRow(text, widget)
         where = QHBoxLayout()
         where.addWidget(self.output, 1)
         where.addWidget(self.browse)
-        form.addRow("Folder", where)
+        form.addRow("New model", where)
         acts = QHBoxLayout()
-        for widget in (self.start, self.stop, self.use):
-            acts.addWidget(widget)
+        for act, share in ((self.start, 2), (self.stop, 1), (self.use, 1)):
+            acts.addWidget(act, share)
         layout = QVBoxLayout(self)
+        layout.setContentsMargins(8, 4, 8, 8)
         layout.addWidget(heading("Train on my labels"))
         layout.addWidget(hint("Paint a few examples of each class on the image; 0 is background."))
         layout.addLayout(form)
+        layout.addWidget(heading("Classes"))
         layout.addWidget(self.classes)
         layout.addLayout(acts)
         layout.addWidget(self.curve)
         layout.addWidget(self.picture)
         layout.addWidget(self.status)
-        events = self.viewer.layers.events
-        for event in (events.inserted, events.removed):
-            event.connect(self._list_layers)
-        self.destroyed.connect(_Disconnect(self.viewer, self._list_layers))
-        self._shown = ""
-        self._list_layers()
-        self.refresh()
+        layout.addStretch(1)
 
     def refresh(self) -> None:
         """Show how the training goes."""
-        training = self.controller.training
-        self.start.setEnabled(
-            not training.active and not self.controller.running and bool(self.labels.currentText())
-        )
+        control, training = self.controller, self.controller.trainer.now
+        self.image.show_name(control.state.layer)
+        ready = bool(self.labels.currentText() and self.image.currentText())
+        self.start.setEnabled(not training.active and not control.running and ready)
         self.stop.setVisible(training.active)
         self.use.setEnabled(bool(training.model) and not training.active)
-        self.status.setText(training.message)
-        self.status.setStyleSheet("color: #e0564f" if training.problem else "")
+        missing = "" if ready else "Add a Labels layer (Layers > New Labels) and paint on it."
+        self.status.show_message(training.message or missing, problem=training.problem)
         self.curve.show_losses(training.losses)
         if training.picture != self._shown:
             self._shown = training.picture
             pixmap = QPixmap(training.picture)
             if not pixmap.isNull():
                 mode = Qt.TransformationMode.SmoothTransformation
-                pixmap = pixmap.scaledToWidth(max(240, self.width() - 30), mode)
+                pixmap = pixmap.scaledToWidth(max(240, self.width() - 20), mode)
             self.picture.setPixmap(pixmap)
 
     def names(self) -> dict[int, str]:
@@ -117,41 +133,36 @@ class TrainWidget(QWidget):
                 named[int(self.classes.item(line, 0).text())] = text
         return named
 
-    def _list_layers(self, *_: Any) -> None:
-        kept = self.labels.currentText()
-        names = [layer.name for layer in self.viewer.layers if layer._type_string == "labels"]
-        self.labels.blockSignals(True)
-        self.labels.clear()
-        self.labels.addItems(names)
-        if kept in names:
-            self.labels.setCurrentText(kept)
-        self.labels.blockSignals(False)
-        self._list_classes()
+    def _set_image(self, name: str) -> None:
+        self.controller.set(replace(self.controller.state, layer=name))
 
     def _list_classes(self, *_: Any) -> None:
         name = self.labels.currentText()
         self.classes.setRowCount(0)
-        if not name or name not in self.viewer.layers:
-            return
-        layer = self.viewer.layers[name]
-        data = layer.data[0] if layer.multiscale else layer.data
-        entries = classes_of(data, layer.as_layer_data_tuple()[1]).entries
-        self.classes.setRowCount(len(entries))
-        for line, entry in enumerate(entries):
-            label = QTableWidgetItem(str(entry.id))
-            label.setIcon(swatch(entry.color))
-            label.setFlags(Qt.ItemFlag.ItemIsEnabled)
-            self.classes.setItem(line, 0, label)
-            self.classes.setItem(line, 1, QTableWidgetItem(entry.name))
+        if name and name in self.viewer.layers:
+            layer = self.viewer.layers[name]
+            data = layer.data[0] if layer.multiscale else layer.data
+            entries = classes_of(data, layer.as_layer_data_tuple()[1]).entries
+            self.classes.setRowCount(len(entries))
+            for line, entry in enumerate(entries):
+                label = QTableWidgetItem(str(entry.id))
+                label.setIcon(swatch(entry.color))
+                label.setFlags(Qt.ItemFlag.ItemIsEnabled)
+                self.classes.setItem(line, 0, label)
+                self.classes.setItem(line, 1, QTableWidgetItem(entry.name))
+        shown = min(_MOST_ROWS, max(1, self.classes.rowCount()))
+        self.classes.setFixedHeight(_ROW * (shown + 1) + 2)
 
     def _start(self) -> None:
         self._list_unnamed()
-        self.controller.train(
-            self.labels.currentText(),
-            self.names(),
-            Path(self.output.text()).expanduser(),
-            steps=self.steps.value(),
-            minutes=self.minutes.value(),
+        self.controller.trainer.start(
+            Wish(
+                self.labels.currentText(),
+                self.names(),
+                Path(self.output.text()).expanduser(),
+                steps=self.steps.value(),
+                minutes=self.minutes.value(),
+            )
         )
 
     def _list_unnamed(self) -> None:
@@ -164,7 +175,7 @@ class TrainWidget(QWidget):
                 self.classes.item(line, 1).setText(typed[label])
 
     def _use(self) -> None:
-        self.controller.use_model(self.controller.training.model)
+        self.controller.shelf.use(self.controller.trainer.now.model)
 
     def _browse(self) -> None:
         chosen = QFileDialog.getExistingDirectory(self, "Folder of the new model")
@@ -172,56 +183,14 @@ class TrainWidget(QWidget):
             self.output.setText(chosen)
 
 
-class LossCurve(QWidget):
-    """The loss of every step, and a smooth line through it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._losses: tuple[float, ...] = ()
-        self.setToolTip("Loss of every step (grey) and its running mean.")
-
-    def sizeHint(self) -> QSize:
-        return QSize(240, 90)
-
-    def show_losses(self, losses: tuple[float, ...]) -> None:
-        if losses != self._losses:
-            self._losses = losses
-            self.update()
-
-    def paintEvent(self, event: Any) -> None:
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(QColor(128, 128, 128, 36))
-        painter.drawRoundedRect(0, 0, self.width(), self.height(), 4, 4)
-        if len(self._losses) > 1:
-            top = max(self._losses) or 1.0
-            smooth, mean = [], self._losses[0]
-            for loss in self._losses:
-                mean = 0.9 * mean + 0.1 * loss
-                smooth.append(mean)
-            for values, pen in (
-                (self._losses, QPen(QColor(128, 128, 128, 150), 1)),
-                (tuple(smooth), QPen(QColor(ACCENT), 2)),
-            ):
-                step = (self.width() - 8) / (len(values) - 1)
-                high = self.height() - 8
-                line = [
-                    QPointF(4 + i * step, 4 + high * (1 - v / top)) for i, v in enumerate(values)
-                ]
-                painter.setPen(pen)
-                painter.setBrush(Qt.BrushStyle.NoBrush)
-                painter.drawPolyline(QPolygonF(line))
-        painter.end()
-
-
-class _Disconnect:
-    """Takes the widget's ears off the viewer when it goes."""
-
-    def __init__(self, viewer: Any, on_layers: Any) -> None:
-        self._viewer, self._on_layers = viewer, on_layers
-
-    def __call__(self, *_: Any) -> None:
-        events = self._viewer.layers.events
-        for event in (events.inserted, events.removed):
-            event.disconnect(self._on_layers)
+def _class_table() -> QTableWidget:
+    table = QTableWidget(0, 2)
+    table.setHorizontalHeaderLabels(["Label", "Name to type later"])
+    table.verticalHeader().hide()
+    table.verticalHeader().setDefaultSectionSize(_ROW)
+    table.setShowGrid(False)
+    header = table.horizontalHeader()
+    header.setSectionResizeMode(0, QHeaderView.ResizeMode.ResizeToContents)
+    header.setStretchLastSection(True)
+    table.setToolTip("Double-click a name to change it.")
+    return table

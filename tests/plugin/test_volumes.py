@@ -38,7 +38,7 @@ def ready(control: Controller, path: Path) -> Controller:
 
 def test_labels_of_a_volume_lie_on_the_box(volume: Path, controller: Make, until: Until) -> None:
     control = ready(controller(), volume)
-    control.start()
+    control.runs.start()
     until(control, lambda: finished(control))
     image = control.viewer.layers["box"]
     expected = np.asarray(image.data[...]) > 50
@@ -53,12 +53,12 @@ def test_a_saved_volume_is_in_the_order_of_the_file(
     volume: Path, controller: Make, until: Until, tmp_path: Path
 ) -> None:
     control = ready(controller(), volume)
-    control.start()
+    control.runs.start()
     until(control, lambda: finished(control))
     out = tmp_path / "out.nii.gz"
-    control.save(out)
-    until(control, lambda: bool(control.saved) or control.status.problem)
-    assert control.saved, control.status
+    control.review.save(out)
+    until(control, lambda: bool(control.review.saved) or control.status.problem)
+    assert control.review.saved, control.status
     image, mask = nibabel.load(volume), nibabel.load(out)
     np.testing.assert_array_equal(mask.affine, image.affine)
     expected = np.asarray(image.dataobj) > 50
@@ -69,7 +69,7 @@ def test_a_saved_volume_is_in_the_order_of_the_file(
 def test_a_slab_lies_where_its_slices_lie(volume: Path, controller: Make, until: Until) -> None:
     control = ready(controller(), volume)
     control.set(replace(control.state, region="slab", slab=(2, 5)))
-    control.start()
+    control.runs.start()
     until(control, lambda: finished(control))
     image = control.viewer.layers["box"]
     labels = control.run.labels  # type: ignore[union-attr]

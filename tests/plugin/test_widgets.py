@@ -102,8 +102,8 @@ def test_from_a_dropped_file_to_a_saved_one_and_back(
     np.testing.assert_array_equal(np.asarray(labels.data), found)
 
     out = tmp_path / "out.tif"
-    control.save(out)
-    wait(lambda: bool(control.saved))
+    control.review.save(out)
+    wait(lambda: bool(control.review.saved))
     (again,) = viewer.open(out, plugin="napari-digseg")
     assert again._type_string == "labels"
     np.testing.assert_array_equal(np.asarray(again.data), found)

@@ -1,0 +1,124 @@
+"""A coarse answer for what is on screen, at once. No Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from digseg.errors import DigsegError
+from digseg.raster import ClassTable
+from digseg.run.job import Job
+from napari_digseg import _protocol
+from napari_digseg._inputs import Target, placed_like
+from napari_digseg._labels import class_kwargs
+from napari_digseg._protocol import Message
+from napari_digseg._regions import visible_bounds
+
+if TYPE_CHECKING:
+    from napari_digseg._controller import Controller
+
+NAME = "preview"
+
+
+class Previews:
+    """The preview layer of a viewer."""
+
+    commands = ("preview",)
+
+    def __init__(self, desk: Controller) -> None:
+        self._desk = desk
+        self._layer: Any = None
+        self._asked: dict[int, tuple[Any, Target]] = {}
+        self._waiting: tuple[Any, Future[Target]] | None = None
+
+    @property
+    def hears(self) -> Mapping[str, Callable[[Message], None]]:
+        return {"preview": self._show}
+
+    def ask(self) -> None:
+        """Segment what is on screen coarsely, at once; nothing while a run goes."""
+        desk = self._desk
+        if desk.running or desk.state.problem:
+            return
+        try:
+            layer = desk.layer()
+            self._waiting = layer, desk.targets.of(layer, desk.point(layer))
+            self.poll()
+        except DigsegError as error:
+            desk.say(desk.status.phase, str(error), problem=True)
+
+    def poll(self) -> bool:
+        """Ask the engine as soon as the layer's file is there."""
+        if self._waiting is None or not self._waiting[1].done():
+            return False
+        layer, future = self._waiting
+        self._waiting = None
+        try:
+            self._send(layer, future.result())
+        except DigsegError as error:
+            self._desk.say(self._desk.status.phase, str(error), problem=True)
+        return True
+
+    def _send(self, layer: Any, target: Target) -> None:
+        desk = self._desk
+        visible = visible_bounds(layer, target)
+        plane = 0
+        if target.ndim == 3:
+            at = round(desk.point(layer)[target.lead])
+            plane = int(np.clip(at, 0, target.shape[0] - 1))
+        (top, bottom), (left, right) = visible[-2:]
+        number = next(desk.numbers)
+        self._asked = {number: (layer, target)}
+        settings = desk.state.run_settings.with_(time=target.time)
+        desk.engine.send(
+            {
+                "do": "preview",
+                "id": number,
+                "recipe": Job(target.path, desk.state.prompts, settings).recipe(),
+                "plane": plane,
+                "window": [top, bottom, left, right],
+            }
+        )
+
+    def clear(self) -> None:
+        """Take the preview away."""
+        if self._layer is not None and self._layer in self._desk.viewer.layers:
+            self._desk.viewer.layers.remove(self._layer)
+        self._layer = None
+
+    def _show(self, message: Message) -> None:
+        desk = self._desk
+        if message["id"] not in self._asked or desk.running:
+            return
+        from napari.layers import Labels
+
+        layer, target = self._asked[message["id"]]
+        labels = _protocol.unpack(message["labels"])
+        top, bottom, left, right = message["window"]
+        starts = (top, left) if target.ndim == 2 else (message["plane"], top, left)
+        kwargs = placed_like(layer, target, starts)
+        steps = np.ones(target.ndim)
+        steps[-2:] = (bottom - top) / labels.shape[0], (right - left) / labels.shape[1]
+        scale = np.asarray(kwargs["scale"])
+        kwargs["translate"] = tuple(np.asarray(kwargs["translate"]) + scale * (steps - 1) / 2)
+        kwargs["scale"] = tuple(scale * steps)
+        classes = ClassTable.of(desk.state.prompts)
+        self.clear()
+        data = labels if target.ndim == 2 else labels[None]
+        self._layer = Labels(
+            data.copy(), name=NAME, opacity=0.55, **class_kwargs(classes), **kwargs
+        )
+        active = desk.viewer.layers.selection.active
+        desk.viewer.add_layer(self._layer)
+        desk.viewer.layers.selection.active = active
+        phase = desk.status.phase if desk.status.phase in ("finished", "stopped") else "idle"
+        desk.say(phase, f"Preview of what is on screen, in {message['seconds']:.1f} s.")
+
+    def failed(self, message: Message) -> None:
+        self._desk.say(self._desk.status.phase, message["message"], problem=True)
+
+    def engine_died(self) -> None:
+        self._asked = {}

@@ -1,0 +1,161 @@
+"""What is done with a finished run: save, measure, look twice, paint. No Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_digseg._places import Place
+from napari_digseg._protocol import Message
+from napari_digseg._runs import Run, same_prompts
+
+if TYPE_CHECKING:
+    from napari_digseg._controller import Controller
+
+_KINDS = {".gpkg": "vector", ".geojson": "vector", ".parquet": "vector", ".csv": "stats"}
+
+
+class Review:
+    """Looks after the result of the newest run."""
+
+    commands = ("save", "statistics")
+
+    def __init__(self, desk: Controller) -> None:
+        self._desk = desk
+        self.clear()
+
+    def clear(self) -> None:
+        """A new run begins: nothing was measured or saved of it."""
+        self.statistics: list[dict[str, Any]] = []
+        self.saved: list[str] = []
+        self.places: list[Place] = []
+        self._place = -1
+        self._places_of: Any = None
+        self._looking: Future[list[Place]] | None = None
+
+    @property
+    def hears(self) -> Mapping[str, Callable[[Message], None]]:
+        return {"saved": self._hear_saved, "statistics": self._hear_statistics}
+
+    # -- files and tables ------------------------------------------------------------------------
+
+    def save(self, path: Path) -> None:
+        """Write the labels (or polygons, or the table: by the name) as they are shown now."""
+        self._ask("save", outputs={_KINDS.get(path.suffix.lower(), "labels"): str(path)})
+
+    def measure(self) -> None:
+        """Ask for the table of areas or volumes."""
+        self._ask("statistics")
+
+    def _ask(self, what: str, **more: Any) -> None:
+        desk, run = self._desk, self._desk.run
+        if run is None or desk.status.phase not in ("finished", "stopped"):
+            desk.say(desk.status.phase, "Run a segmentation first.", problem=True)
+            return
+        same = same_prompts(desk.state, run.job.prompts)
+        settings = desk.state.run_settings if same else run.job.settings
+        desk.engine.send(
+            {
+                "do": what,
+                "id": run.number,
+                "store": str(run.store_path),
+                "threshold": settings.threshold,
+                "thresholds": dict(settings.thresholds),
+                "suppress": list(desk.state.suppressed) if same else [],
+                **more,
+            }
+        )
+
+    def _hear_saved(self, message: Message) -> None:
+        self.saved = message["files"]
+        name = Path(self.saved[0]).name if self.saved else ""
+        told = f"Saved {name}, read again and found equal in place."
+        self._desk.say(self._desk.status.phase, told)
+
+    def _hear_statistics(self, message: Message) -> None:
+        self.statistics = message["rows"]
+
+    @property
+    def command_line(self) -> str:
+        """What does the same run from a terminal."""
+        run = self._desk.run
+        if run is None:
+            return ""
+        output = Path(self.saved[0]) if self.saved else None
+        return run.told(self._desk.state, output).command_line()
+
+    # -- looking twice ---------------------------------------------------------------------------
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether the run says where its ensemble disagreed."""
+        run = self._desk.run
+        return run is not None and run.spread_path is not None
+
+    def next_uncertain(self) -> None:
+        """Move to the next most uncertain place, as soon as the places are found."""
+        desk, run = self._desk, self._desk.run
+        if run is None or run.store is None or self._looking is not None:
+            return
+        # The ensemble disagrees whatever the thresholds are.
+        rule = None if self.has_spread else desk.state.run_settings
+        if self._places_of != (run.number, rule):
+            self._places_of, self._place = (run.number, rule), -1
+            self._looking = run.find_places(desk.state.run_settings)
+        self._go_on()
+
+    def _go_on(self) -> bool:
+        desk, run = self._desk, self._desk.run
+        if self._looking is not None:
+            if not self._looking.done():
+                return False
+            self.places, self._looking = self._looking.result(), None
+        if run is None or not self.places:
+            desk.say(desk.status.phase, "Nothing is in doubt.")
+            return True
+        self._place = (self._place + 1) % len(self.places)
+        place = self.places[self._place]
+        self._look_at(run, place)
+        which = f"Place {self._place + 1} of {len(self.places)}"
+        told = "the ensemble disagrees by" if self.has_spread else "nearness to the threshold"
+        desk.say(desk.status.phase, f"{which}: {told} {100 * place.doubt:.0f} %.")
+        return True
+
+    def _look_at(self, run: Run, place: Place) -> None:
+        index = [value + start for value, start in zip(place.index, run.starts, strict=True)]
+        world = run.image_layer.data_to_world([0.0] * run.target.lead + index)
+        for axis, value in enumerate(world[:-2]):
+            self._desk.viewer.dims.set_point(axis, value)
+        camera = self._desk.viewer.scene.camera
+        camera.center = (0.0, world[-2], world[-1])
+        pixel = float(np.abs(np.asarray(run.image_layer.scale)[-1]))
+        camera.zoom = max(camera.zoom, 4.0 / pixel)
+
+    def poll(self) -> bool:
+        """Go to a place that was asked for before the places were found."""
+        return self._looking is not None and self._go_on()
+
+    def editable_copy(self) -> Any:
+        """The labels as they are shown, in memory, to paint corrections on."""
+        run = self._desk.run
+        if run is None or run.labels is None:
+            return None
+        from napari.layers import Labels
+
+        data = run.labels.data[0] if run.labels.multiscale else run.labels.data
+        kwargs = dict(run.labels.as_layer_data_tuple()[1])
+        kwargs |= {"multiscale": False, "name": f"{run.labels.name} (painted)"}
+        copy = Labels(np.asarray(data[...]).copy(), **kwargs)
+        self._desk.viewer.add_layer(copy)
+        run.labels.visible = False
+        return copy
+
+    def failed(self, message: Message) -> None:
+        self._desk.say(self._desk.status.phase, message["message"], problem=True)
+
+    def engine_died(self) -> None:
+        pass

@@ -1,0 +1,319 @@
+"""From the form to a run, and from what the engine says to its progress. No Qt."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from digseg.errors import DigsegError, UsageError
+from digseg.events import BlockWritten, RunPlanned, StageStarted, TileFailed
+from digseg.prompts import Prompt
+from digseg.run.job import Job, Outputs
+from digseg.settings import SegmentSettings
+from napari_digseg import _protocol
+from napari_digseg._inputs import Target
+from napari_digseg._protocol import Message
+from napari_digseg._regions import Region, region_of, visible_bounds
+from napari_digseg._runs import Run
+from napari_digseg._status import duration
+
+if TYPE_CHECKING:
+    from napari_digseg._controller import Controller
+
+#: Seconds that the engine gets to stop by itself; after that its process is ended.
+PATIENCE = 0.7
+_VIEW_EVERY = 0.25  # seconds between two messages about what is on screen
+_STOPPED = "Stopped. What is done is kept: Resume goes on from there."
+_STAGES = {
+    "open": "Opening the image.",
+    "load model": "Loading the model.",
+    "segment": "Segmenting.",
+    "write": "Writing.",
+}
+
+
+class Runs:
+    """Starts, stops and follows the run of a viewer."""
+
+    commands = ("run", "extend")
+
+    def __init__(self, desk: Controller) -> None:
+        self._desk = desk
+        self._waiting: tuple[Any, Future[Target]] | None = None
+        self._cancelled_at: float | None = None
+        self._view_sent = 0.0
+        self._view_told: Message | None = None
+
+    @property
+    def hears(self) -> Mapping[str, Callable[[Message], None]]:
+        return {"event": self._hear_event, "finished": self._hear_finished}
+
+    # -- what was clicked ------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin what the form asks for; only what is new of it is computed."""
+        desk = self._desk
+        if desk.running:
+            return
+        try:
+            if desk.state.problem:
+                raise UsageError(desk.state.problem)
+            added = self._added_prompts()
+            if added:
+                self._extend(added)
+                return
+            layer = desk.layer()
+            self._waiting = layer, desk.targets.of(layer, desk.point(layer))
+            if not self._waiting[1].done():
+                desk.say("running", "Writing the layer to a file that the engine can read.")
+            self._begin_when_ready()
+        except DigsegError as error:
+            desk.say("failed", str(error), problem=True)
+
+    def resume(self) -> None:
+        """Go on with a run that was stopped, or try its failed tiles again."""
+        desk, run = self._desk, self._desk.run
+        if run is None or desk.running:
+            return
+        run.begun = time.monotonic()
+        self._cancelled_at = None
+        desk.say("running", "Going on where the run stopped.")
+        self._send_run(run, resume=True)
+
+    def cancel(self) -> None:
+        """Stop the run within a second; what is done stays, and can be resumed."""
+        desk = self._desk
+        if desk.status.phase != "running":
+            return
+        if self._waiting is not None:
+            self._waiting = None  # the layer's file is finished, for the next time
+            desk.say("idle", "Stopped.")
+            return
+        self._cancelled_at = time.monotonic()
+        desk.engine.send({"do": "cancel"})
+        desk.say("cancelling", "Stopping.")
+
+    @property
+    def can_extend(self) -> bool:
+        """Whether the form asks for the finished run's prompts and some more."""
+        return bool(self._added_prompts())
+
+    # -- beginning -------------------------------------------------------------------------------
+
+    def _begin_when_ready(self) -> bool:
+        if self._waiting is None or not self._waiting[1].done():
+            return False
+        layer, future = self._waiting
+        self._waiting = None
+        try:
+            self._begin(layer, future.result())
+        except DigsegError as error:
+            self._desk.say("failed", str(error), problem=True)
+        return True
+
+    def _begin(self, layer: Any, target: Target) -> None:
+        desk = self._desk
+        job, region = self._job(layer, target)
+        desk.previews.clear()
+        if desk.run is not None:
+            desk.run.close()
+        desk.undo_steps.clear()
+        desk.review.clear()
+        desk.run = Run(next(desk.numbers), job, target, region.bounds, layer)
+        self._cancelled_at = None
+        desk.say("running", "Opening the image and the model.")
+        self.tell_view(force=True)
+        self._send_run(desk.run, resume=False)
+
+    def _send_run(self, run: Run, *, resume: bool) -> None:
+        message = {"do": "run", "id": run.number, "recipe": run.job.recipe(), "resume": resume}
+        self._desk.engine.send(message)
+
+    def _extend(self, added: Sequence[Prompt]) -> None:
+        desk, run = self._desk, self._desk.run
+        assert run is not None
+        self._cancelled_at = None
+        names = ", ".join(prompt.name for prompt in added)
+        desk.say("running", f"Adding {names}: only what is new is computed.")
+        run.begun = time.monotonic()
+        run.blocks_done = 0
+        desk.engine.send(
+            {
+                "do": "extend",
+                "id": run.number,
+                "recipe": run.job.recipe(),
+                "added": [prompt.to_dict() for prompt in added],
+            }
+        )
+
+    def _added_prompts(self) -> list[Prompt]:
+        """Prompts of the form that the finished run lacks; none where it can't be extended."""
+        desk, run = self._desk, self._desk.run
+        if run is None or desk.status.phase != "finished" or run.failed:
+            return []
+        settings = run.job.settings
+        several = settings.planes == "zyx" or settings.propagate
+        if several or run.job.outputs.uncertainty is not None:
+            return []
+        old = {(p.name, p.synonyms, p.negative) for p in run.job.prompts}
+        new = [row.prompt for row in desk.state.rows]
+        added = [p for p in new if (p.name, p.synonyms, p.negative) not in old]
+        kept = len(new) - len(added)
+        if kept != len(old) or not added or any(p.negative for p in added):
+            return []
+        try:
+            layer = desk.layer()
+            target = desk.targets.known(layer, desk.point(layer))
+            if layer is not run.image_layer or target is None:
+                return []
+            job, region = self._job(layer, target)
+        except DigsegError:
+            return []
+        same_place = region.bounds == run.bounds and job.outline == run.job.outline
+        return added if same_place and _lasting(job.settings) == _lasting(settings) else []
+
+    def _job(self, layer: Any, target: Target) -> tuple[Job, Region]:
+        """The job that the form describes, and the region in the layer's axes."""
+        desk = self._desk
+        region = region_of(desk.state, layer, target, desk.point(layer), desk.shapes())
+        number = desk.run.number + 1 if desk.run is not None else 1
+        stem = f"run-{int(time.time())}-{number}"
+        spread = None
+        if desk.state.uncertainty and desk.state.settings.ensemble > 1:
+            spread = desk.folder / f"{stem}-spread{'.tif' if target.ndim == 2 else '.nii.gz'}"
+        job = Job(
+            target.path,
+            desk.state.prompts,
+            desk.state.run_settings.with_(time=target.time),
+            Outputs(probabilities=Path(desk.folder / f"{stem}.zarr"), uncertainty=spread),
+            region=None if region.bounds is None else target.file_bounds(region.bounds),
+            outline=None if region.drawn is None else target.file_outline(region.drawn),
+        )
+        return job, region
+
+    # -- what is on screen -----------------------------------------------------------------------
+
+    def tell_view(self, *, force: bool = False) -> None:
+        """Tell the engine what is on screen, so that it comes first."""
+        desk, run = self._desk, self._desk.run
+        now = time.monotonic()
+        if run is None or not (desk.running or force):
+            return
+        if not force and now - self._view_sent < _VIEW_EVERY:
+            return
+        visible = list(visible_bounds(run.image_layer, run.target))
+        if run.target.ndim == 3 and desk.viewer.dims.ndisplay == 2:
+            index = round(desk.point(run.image_layer)[run.target.lead])
+            visible[0] = (index, index + 1)
+        message = run.view(tuple(visible)).message()
+        self._view_sent = now
+        if message != self._view_told or force:
+            self._view_told = message
+            desk.engine.send(message)
+
+    # -- what the engine says --------------------------------------------------------------------
+
+    def poll(self) -> bool:
+        """Show what is new; whether anything was."""
+        changed = self._begin_when_ready()
+        self._mind_patience()
+        if self._desk.run is not None:
+            changed |= self._desk.run.refresh()
+            self.tell_view()
+        return changed
+
+    def _mind_patience(self) -> None:
+        if self._cancelled_at is None or self._desk.status.phase != "cancelling":
+            return
+        if time.monotonic() - self._cancelled_at > PATIENCE:
+            self._desk.engine.kill()
+            self._stopped(_STOPPED)
+
+    def _hear_event(self, message: Message) -> None:
+        desk, run = self._desk, self._desk.run
+        if run is None or message["run"] != run.number:
+            return
+        event = _protocol.event_of(message)
+        if isinstance(event, RunPlanned):
+            run.tiles, run.blocks = event.tiles, event.blocks
+            told = "Segmenting."
+        elif isinstance(event, BlockWritten):
+            if run.attach(desk.viewer, desk.state):
+                run.block_written(event)
+            else:
+                run.blocks_done, run.blocks = event.done, event.total
+            told = _progress(run)
+        elif isinstance(event, StageStarted):
+            told = _STAGES.get(event.stage, f"{event.stage.capitalize()}.")
+        else:
+            run.failed += isinstance(event, TileFailed)
+            return
+        if desk.status.phase == "running":
+            desk.say("running", told)
+
+    def _hear_finished(self, message: Message) -> None:
+        desk, run = self._desk, self._desk.run
+        if run is None or message["id"] != run.number:
+            return
+        run.recipe, run.failed = message["recipe"], message["failed"]
+        run.seconds, run.tiles = message["seconds"], message["tiles"]
+        finished = Job.from_recipe(message["recipe"])
+        if finished.prompts.to_list() != run.job.prompts.to_list() and run.live is not None:
+            run.live.close()
+            run.live = None  # the store was replaced by one with more prompts
+        run.job = replace(finished, outputs=run.job.outputs)
+        run.attach(desk.viewer, desk.state)
+        desk.apply_rule()
+        run.show_all()
+        run.count()
+        told = f"Done in {duration(run.seconds)}."
+        if run.failed:
+            told = f"{run.failed} of {run.tiles} tiles failed: see Coverage, or try them again."
+        desk.say("finished", told, problem=bool(run.failed))
+
+    def failed(self, message: Message) -> None:
+        """Hear that a run was stopped or went wrong."""
+        if message["kind"] == "Cancelled":
+            self._stopped(_STOPPED)
+        else:
+            self._desk.say("failed", message["message"], problem=True)
+
+    def engine_died(self) -> None:
+        pass  # `hear_death` knows why
+
+    def hear_death(self, message: Message) -> None:
+        """Hear how the engine came to its end."""
+        desk = self._desk
+        if desk.status.phase == "cancelling":
+            self._stopped(_STOPPED)
+            return
+        code = message["code"]
+        why = "it ran out of memory, most likely" if code in (-9, 137) else f"exit code {code}"
+        if desk.running:
+            self._stopped(f"The engine stopped ({why}). Resume goes on from there.", problem=True)
+        else:
+            last = message["report"].splitlines()[-1:] or [""]
+            desk.say("failed", f"The engine stopped ({why}). {last[0]}", problem=True)
+
+    def _stopped(self, told: str, *, problem: bool = False) -> None:
+        self._cancelled_at = None
+        self._desk.say("stopped", told, problem=problem)
+        if self._desk.run is not None:
+            self._desk.run.count()
+
+
+def _progress(run: Run) -> str:
+    spent = time.monotonic() - run.begun
+    if not 0 < run.blocks_done < run.blocks:
+        return "Segmenting."
+    left = spent / run.blocks_done * (run.blocks - run.blocks_done)
+    return f"Segmenting, about {duration(left)} left."
+
+
+def _lasting(settings: SegmentSettings) -> SegmentSettings:
+    """Settings without thresholds, which cost no new run."""
+    return settings.with_(threshold=0.5, thresholds={})

@@ -1,0 +1,63 @@
+"""What the person is told, as frozen values. No napari, no Qt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Phase = Literal["idle", "running", "cancelling", "finished", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a run goes.
+
+    Parameters
+    ----------
+    phase
+        Where the run stands.
+    message
+        One sentence.
+    done, total
+        Blocks.
+    problem
+        Whether the sentence is bad news.
+    """
+
+    phase: Phase = "idle"
+    message: str = ""
+    done: int = 0
+    total: int = 0
+    problem: bool = False
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a fine-tuning goes.
+
+    Parameters
+    ----------
+    active
+        Whether it goes on.
+    message, problem
+        One sentence, and whether it is bad news.
+    losses
+        Of every step so far.
+    model, picture
+        Folder of the new model, and the picture before and after; empty until it is done.
+    """
+
+    active: bool = False
+    message: str = ""
+    problem: bool = False
+    losses: tuple[float, ...] = ()
+    model: str = ""
+    picture: str = ""
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

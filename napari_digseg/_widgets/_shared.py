@@ -1,0 +1,125 @@
+"""Controls that several widgets have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QLabel, QWidget
+
+from napari_digseg._controller import Controller
+from napari_digseg._widgets._style import BAD
+
+SAVE_FILTER = (
+    "GeoTIFF (*.tif);;NIfTI (*.nii.gz);;OME-Zarr (*.ome.zarr);;PNG (*.png);;MetaImage (*.mha);;"
+    "NRRD (*.nrrd);;DICOM segmentation (*.dcm);;Polygons (*.gpkg *.geojson *.parquet);;"
+    "Table (*.csv)"
+)
+
+
+def save_as(parent: QWidget, controller: Controller) -> None:
+    """Ask for a name and save the labels, polygons or table under it."""
+    run = controller.run
+    name = run.suggested_name if run is not None else "labels.tif"
+    chosen, _ = QFileDialog.getSaveFileName(parent, "Save labels", name, SAVE_FILTER)
+    if chosen:
+        controller.review.save(Path(chosen))
+
+
+class StatusLabel(QLabel):
+    """One sentence; red when it is bad news."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+
+    def show_message(self, text: str, *, problem: bool = False) -> None:
+        if text != self.text():
+            self.setText(text)
+        self.setStyleSheet(f"color: {BAD}" if problem else "")
+
+
+class CoverageBox(QCheckBox):
+    """Shows and hides the coverage layer."""
+
+    def __init__(self, text: str, controller: Controller) -> None:
+        super().__init__(text)
+        self._controller = controller
+        self.setToolTip("Show which parts are done, failed or without data.")
+        self.toggled.connect(self._show)
+
+    def refresh(self) -> None:
+        """Follow the controller: the layer is made when there is something to show."""
+        run = self._controller.run
+        self.setEnabled(run is not None and run.live is not None)
+        if self.isChecked() and run is not None and run.coverage is None:
+            self._show(visible=True)
+
+    def _show(self, visible: bool) -> None:
+        if self._controller.run is not None:
+            self._controller.run.show_coverage(self._controller.viewer, visible)
+
+
+class LayerBox(QComboBox):
+    """Names of the viewer's layers of one kind, kept up to date.
+
+    Parameters
+    ----------
+    kind
+        ``"image"`` or ``"labels"``.
+    chosen
+        Called with the name when another one is chosen, by a person or because one went.
+    """
+
+    def __init__(
+        self, controller: Controller, kind: str, tip: str, chosen: Callable[[str], None]
+    ) -> None:
+        super().__init__()
+        self._controller, self._kind, self._chosen = controller, kind, chosen
+        self._told: str | None = None
+        self.setToolTip(tip)
+        # A long name must not make the dock wide.
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(12)
+        self.currentTextChanged.connect(self._choose)
+        events = controller.viewer.layers.events
+        self._ears = [events.inserted, events.removed, events.reordered]
+        listen(self, self._ears, self.fill)
+
+    def fill(self, *_: Any) -> None:
+        """Take the viewer's layers as they are now."""
+        names = self._controller.layers_of(self._kind)
+        kept = self.currentText()
+        self.blockSignals(True)
+        self.clear()
+        self.addItems(names)
+        if kept in names:
+            self.setCurrentText(kept)
+        self.blockSignals(False)
+        self._choose(self.currentText())
+
+    def show_name(self, name: str) -> None:
+        """Show a name that was chosen elsewhere, without telling anybody."""
+        if name != self.currentText() and self.findText(name) >= 0:
+            self._told = name
+            self.blockSignals(True)
+            self.setCurrentText(name)
+            self.blockSignals(False)
+
+    def _choose(self, name: str) -> None:
+        if name != self._told:
+            self._told = name
+            self._chosen(name)
+
+
+def listen(widget: QWidget, events: list[Any], callback: Callable[..., None]) -> None:
+    """Call back on napari events for as long as a widget lives."""
+    for event in events:
+        event.connect(callback)
+
+    def leave(*_: Any) -> None:
+        for event in events:
+            event.disconnect(callback)
+
+    widget.destroyed.connect(leave)
