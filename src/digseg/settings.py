@@ -23,6 +23,7 @@ CT_WINDOWS: dict[str, tuple[float, float]] = {
 }
 
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?\s*$", re.IGNORECASE)
+_TOLERANCE = re.compile(r"^\s*(\d+(?:\.\d*)?|\.\d+)\s*(px|m)?\s*$", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY = {"ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
 
@@ -52,6 +53,20 @@ def format_size(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     raise AssertionError  # unreachable: the loop always returns at GiB
+
+
+def parse_tolerance(text: str) -> tuple[float, str]:
+    """Tolerance of simplified borders from ``"2"``, ``"2px"`` or ``"5m"``: number and unit.
+
+    Raises
+    ------
+    UsageError
+        The text is no tolerance.
+    """
+    match = _TOLERANCE.match(text)
+    if match is None:
+        raise UsageError(f"{text!r} is no tolerance: write 2px for pixels, or 5m for metres.")
+    return float(match[1]), (match[2] or "px").lower()
 
 
 def parse_window(text: str) -> tuple[float, float]:
@@ -127,6 +142,9 @@ class SegmentSettings:
         Neighbouring slices are given to the model as its outer channels.
     largest, fill_holes, minimum_ml
         Clean-up of volumes, only when asked for.
+    simplify
+        Tolerance of the borders of polygons, ``"2px"`` or ``"5m"``; empty keeps every corner of
+        the pixels.
 
     Raises
     ------
@@ -158,11 +176,15 @@ class SegmentSettings:
     largest: bool = False
     fill_holes: bool = False
     minimum_ml: float = 0.0
+    simplify: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "thresholds", dict(self.thresholds))
         object.__setattr__(self, "bands", tuple(self.bands))
         object.__setattr__(self, "percentiles", tuple(self.percentiles))
+        if self.simplify:
+            size, unit = parse_tolerance(self.simplify)
+            object.__setattr__(self, "simplify", f"{size:g}{unit}" if size else "")
         if self.window is not None:
             object.__setattr__(self, "window", tuple(self.window))
         _check(self)

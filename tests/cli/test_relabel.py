@@ -70,9 +70,33 @@ def test_a_negative_class_leaves_the_ids_of_the_others(run: Path) -> None:
     assert np.array_equal(after == 2, before == 2)
 
 
+def test_simplified_polygons(run: Path) -> None:
+    import geopandas
+
+    store, counts = str(run / "store.zarr"), []
+    for name, more in (
+        ("all.gpkg", []),
+        ("none.gpkg", ["--simplify", "0"]),
+        ("px.gpkg", ["--simplify", "2"]),
+    ):
+        assert main(["relabel", store, "--vector", str(run / name), *more]) == 0
+        found = geopandas.read_file(run / name)
+        assert found.is_valid.all()
+        counts.append((len(found), int(found.count_coordinates().sum()), found.area_m2.sum()))
+    assert counts[0] == counts[1]
+    assert counts[2][0] == counts[0][0]
+    assert counts[2][1] < counts[0][1] / 2
+    assert counts[2][2] == counts[0][2]
+    recipe = json.loads((run / "px.gpkg.recipe.json").read_text())
+    assert recipe["settings"]["simplify"] == "2px"
+    assert "--simplify 2px" in recipe["command"]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
+        (["store.zarr", "--vector", "x.gpkg", "--simplify", "lots"], 2, "no tolerance"),
+        (["store.zarr", "--vector", "x.gpkg", "--simplify=-1px"], 2, "no tolerance"),
         (["nothing.zarr", "-o", "x.tif"], 3, "no probability store"),
         (["store.zarr"], 2, "-o OUT"),
         (["store.zarr", "--threshold", "tree=0.4", "-o", "x.tif"], 2, "no prompt 'tree'"),

@@ -62,6 +62,25 @@ def test_replay_gives_the_same_bytes(tmp_path: Path) -> None:
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_polygons_of_a_replay_are_simplified_alike(tmp_path: Path) -> None:
+    import geopandas
+
+    first, second = tmp_path / "a", tmp_path / "b"
+    for folder in (first, second):
+        folder.mkdir()
+    words = ["-p", "water", "--tile", "128", "--threshold", "0.3", "--simplify", "50m"]
+    assert run("segment", SCENE, *words, "--vector", first / "x.gpkg") == 0
+    recipe = json.loads((first / "x.gpkg.recipe.json").read_text())
+    assert recipe["settings"]["simplify"] == "50m"
+    recipe["outputs"]["vector"] = str(second / "x.gpkg")
+    (second / "recipe.json").write_text(json.dumps(recipe))
+    assert run("replay", second / "recipe.json") == 0
+    a, b = (geopandas.read_file(folder / "x.gpkg") for folder in (first, second))
+    assert len(a) > 0
+    assert a.equals(b)
+    assert a.is_valid.all()
+
+
 def test_dry_run_computes_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -81,6 +100,11 @@ def test_dry_run_computes_and_writes_nothing(
         ((SCENE, "-p", "water", "-p", "Water", "-o", "OUT"), 2, "twice"),
         ((SCENE, "-p", "water", "--bands", "1,2,9", "-o", "OUT"), 2, "band 9"),
         ((SCENE, "-p", "water"), 2, "-o"),
+        ((SCENE, "-p", "water", "--vector", "a.gpkg", "--simplify", "wide"), 2, "no tolerance"),
+        ((SCENE, "-p", "water", "-o", "mask.nii.gz"), 2, "volume"),
+        ((VOLUME, "-p", "liver", "-o", "mask.tif"), 2, "one plane"),
+        ((VOLUME, "-p", "liver", "-o", "mask.dcm"), 2, "DICOM series"),
+        ((VOLUME, "-p", "liver", "--vector", "mask.gpkg"), 2, "volume has none"),
         ((SCENE, "-p", "water", "-o", "no/folder/mask.tif"), 2, "folder"),
         ((SCENE, "-p", "water", "-o", "taken.tif"), 2, "overwrite"),
         ((SCENE, "-p", "water", "-o", "mask.xyz"), 2, "mask.xyz"),

@@ -103,6 +103,24 @@ def test_outlines_are_those_of_gdal(
     np.testing.assert_array_equal(shapely.area(shapes), regions.pixels)
 
 
+@QUIET
+@given(labels=labels_of(10, 12), block=st.integers(1, 7), tolerance=st.floats(0.5, 4))
+def test_neighbours_have_the_same_points(
+    labels: AnyArray, block: int, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that simplifying opens no gap between them, also where three regions meet."""
+    monkeypatch.setattr(components, "_BLOCK", block)
+    mask = Mask(labels, Grid.of(labels.shape), CLASSES, nodata=NODATA)
+    _, plain = components.outlined(mask)
+    _, noded = components.outlined(mask, nodes=True)
+    assert shapely.equals(plain, noded).all()
+    assert shapely.coverage_is_valid(noded)
+    simple = shapely.coverage_simplify(noded, tolerance) if len(noded) else noded
+    assert shapely.is_valid(simple).all()
+    assert not shapely.is_empty(simple).any()
+    assert shapely.coverage_is_valid(simple)
+
+
 def test_areas_of_stretches_are_sums_of_pixels() -> None:
     for crs, transform in (
         ("EPSG:32633", (10.0, 2.0, 5e5, 1.0, -10.0, 5e6)),

@@ -168,6 +168,51 @@ def test_simplified_neighbours_share_their_border(blobs: AnyArray) -> None:
     assert columns["pixels"].sum() == np.isin(blobs, (0, 1, 2)).sum()
 
 
+def test_three_simplified_neighbours_leave_no_gap() -> None:
+    """Where three regions meet, the border of one is straight and that of the others ends."""
+    noise = ndimage.gaussian_filter(np.random.default_rng(6).normal(size=(90, 80)), 3)
+    labels = (np.digitize(noise, [-0.05, 0.02]) + 1).astype(np.uint8)
+    labels[40:, 40:] = 3
+    mask = mask_of(labels)
+    simple, _ = vector.polygons(mask, simplify=2.0)
+    assert shapely.is_valid(simple).all()
+    assert shapely.coverage_is_valid(simple)
+    whole = shapely.unary_union(simple)
+    assert len(whole.interiors) == 0
+    assert shapely.area(simple).sum() == pytest.approx(whole.area)
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".parquet"])
+@pytest.mark.parametrize("place", ["utm", "degrees", "rotated"])
+def test_simplified_files_are_valid(
+    blobs: AnyArray, suffix: str, place: str, tmp_path: Path
+) -> None:
+    mask, path = mask_of(blobs, place), tmp_path / f"regions{suffix}"
+    vector.write_polygons(mask, path, simplify=1.5)
+    found = geopandas.read_parquet(path) if "parquet" in suffix else geopandas.read_file(path)
+    exact, columns = vector.polygons(mask)
+    assert len(found) == len(exact)
+    assert found.is_valid.all()
+    assert not found.is_empty.any()
+    assert found.count_coordinates().sum() < shapely.get_num_coordinates(exact).sum() / 2
+    np.testing.assert_allclose(found.area_m2, columns["area_m2"], rtol=1e-12)
+
+
+def test_tolerances() -> None:
+    shape = (100, 120)
+    utm = Grid.from_transform(shape, PLACES["utm"][1], crs="EPSG:32633")
+    web = Grid.from_transform(shape, PLACES["web map at 65 north"][1], crs="EPSG:3857")
+    assert vector.pixels_of("", utm) == 0
+    assert vector.pixels_of("3px", Grid.of(shape)) == 3
+    assert vector.pixels_of("25m", utm) == pytest.approx(2.5, rel=1e-3)
+    # A pixel of 30 m on the map is sqrt(1 / 5.4) of that on the ground there.
+    area = PixelAreas(web).window((50, 51, 60, 61))[0, 0]
+    assert 5.3 < 900 / area < 5.6
+    assert vector.pixels_of("30m", web) == pytest.approx(np.sqrt(900 / area))
+    with pytest.raises(UsageError, match="in pixels, such as 2px"):
+        vector.pixels_of("5m", Grid.of(shape))
+
+
 def test_what_vectors_refuse(tmp_path: Path) -> None:
     volume = Mask(np.zeros((2, 3, 4), np.uint8), Grid.of((2, 3, 4)), CLASSES)
     with pytest.raises(UsageError, match="volume"):

@@ -134,6 +134,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         "--probabilities", type=Path, default=None, metavar="STORE.zarr", help="keep soft maps"
     )
     parser.add_argument("--vector", type=Path, default=None, metavar="OUT.gpkg", help="polygons")
+    add_simplify_option(parser)
     parser.add_argument(
         "--stats", type=Path, default=None, metavar="OUT.csv", help="areas, volumes"
     )
@@ -146,6 +147,17 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with an unfinished run")
     again.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
+
+
+def add_simplify_option(parser: argparse.ArgumentParser) -> None:
+    """``--simplify``, which belongs to polygons."""
+    parser.add_argument(
+        "--simplify",
+        default=None,
+        metavar="2px|5m",
+        help="smooth the borders of polygons by so much; neighbours keep sharing them "
+        "(default: every corner of the pixels)",
+    )
 
 
 def prompts_of(args: argparse.Namespace) -> PromptSet:
@@ -185,6 +197,8 @@ def settings_of(args: argparse.Namespace) -> SegmentSettings:
         )
     }
     values["overlap"] = default_overlap(args.tile) if args.overlap is None else args.overlap
+    if getattr(args, "simplify", None) is not None:  # a batch writes no polygons
+        values["simplify"] = args.simplify
     if args.memory is not None:
         values["memory"] = parse_size(args.memory)
     if args.window is not None:

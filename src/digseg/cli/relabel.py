@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from digseg.cli.options import add_simplify_option
+
 
 def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
@@ -35,6 +37,7 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("-o", "--output", type=Path, default=None, metavar="OUT")
     parser.add_argument("--vector", type=Path, default=None, metavar="OUT.gpkg", help="polygons")
+    add_simplify_option(parser)
     parser.add_argument(
         "--stats", type=Path, default=None, metavar="OUT.csv", help="areas, volumes"
     )
@@ -61,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         threshold=threshold,
         thresholds=thresholds,
         suppress=args.negative,
+        simplify=args.simplify,
         input_path=args.input,
         overwrite=args.overwrite,
     )

@@ -73,17 +73,20 @@ def regions_of(mask: Mask, probabilities: LazyArray | None = None) -> Regions:
     return work.joined()[0]
 
 
-def outlined(mask: Mask, probabilities: LazyArray | None = None) -> tuple[Regions, AnyArray]:
+def outlined(
+    mask: Mask, probabilities: LazyArray | None = None, *, nodes: bool = False
+) -> tuple[Regions, AnyArray]:
     """The regions of a raster, and their polygons in pixel coordinates (column, row).
 
-    In one pass over the blocks, as `regions_of`; polygons are valid and keep their holes.
+    In one pass over the blocks, as `regions_of`; polygons are valid and keep their holes. With
+    ``nodes`` neighbours have the same points along the border that they share.
     """
     corners = Corners(mask.grid.shape)
     work = _Work(mask, probabilities, corners)
     for bounds in blocks(mask.grid.shape):
         work.add(bounds)
     regions, index = work.joined()
-    return regions, corners.polygons(index, len(regions.label))
+    return regions, corners.polygons(index, len(regions.label), nodes=nodes)
 
 
 def blocks(shape: tuple[int, ...]) -> Iterator[Bounds]:

@@ -55,7 +55,7 @@ class Corners:
         self._place.append((row + top) * self._width + (column + left))
         self._around.append(np.stack(around))
 
-    def polygons(self, region: Int64Array, count: int) -> AnyArray:
+    def polygons(self, region: Int64Array, count: int, *, nodes: bool = False) -> AnyArray:
         """Valid polygons of all regions in pixel coordinates (column, row), holes kept.
 
         Parameters
@@ -65,6 +65,9 @@ class Corners:
             not looked at.
         count
             How many polygons there are.
+        nodes
+            Also set a point where the borders of two others end at a straight side, so that
+            neighbours have the same points along the border that they share.
         """
         import shapely
 
@@ -74,27 +77,32 @@ class Corners:
         numbers = np.concatenate(self._around, axis=1)
         around = np.where(numbers > 0, region[numbers], -1)
         self._place, self._around = [], []
-        owner, place, quadrant, begins = _corners(points, around)
+        owner, place, quadrant, begins = _corners(points, around, nodes=nodes)
         ring, order, sides = _rings(owner, place, quadrant, begins, self._width)
         ring, order = _shells_first(ring, order, sides, owner, place, self._width)
         # A ring is told by the two ends of each of its horizontal sides.
-        corners = np.stack([place[order], place[sides[order]]], axis=1).ravel()
+        corners, rings_of = np.stack([place[order], place[sides[order]]], axis=1).ravel(), ring
+        rings_of = np.repeat(ring, 2)
+        if nodes:  # between the two halves of a straight side lies a side of no length
+            moves = np.append(True, (np.diff(corners) != 0) | (np.diff(rings_of) != 0))
+            corners, rings_of = corners[moves], rings_of[moves]
         row, column = np.divmod(corners, self._width)
         rings = shapely.linearrings(
-            np.column_stack([column, row]).astype(np.float64), indices=np.repeat(ring, 2)
+            np.column_stack([column, row]).astype(np.float64), indices=rings_of
         )
         firsts = np.flatnonzero(np.diff(ring, prepend=-1))
         return np.asarray(shapely.polygons(rings, indices=owner[order][firsts]))
 
 
 def _corners(
-    points: Int64Array, around: AnyArray
+    points: Int64Array, around: AnyArray, *, nodes: bool
 ) -> tuple[Int64Array, Int64Array, AnyArray, AnyArray]:
     """Corners from the regions around each grid point: region, grid point, quadrant, and whether
     a horizontal side begins there when one walks with the region on the right.
 
     The two sides that meet in a corner enclose one of the four quadrants: that of the region's
-    only pixel, or that of the only pixel, or one of the two, that the region lacks.
+    only pixel, or that of the only pixel, or one of the two, that the region lacks. A node of a
+    straight side counts as two corners, in the two quadrants that the region has.
     """
     found: list[tuple[AnyArray, ...]] = []
     for own in range(4):
@@ -103,11 +111,15 @@ def _corners(
         alone = ~beside[0] & ~beside[1] & ~across
         middle = beside[0] & beside[1] & ~across
         diagonal = ~beside[0] & ~beside[1] & across  # its other pixel adds the other quadrant
-        for chosen, quadrant, inside in (
+        kinds = [
             (alone, own, True),
             (middle, (own + 2) % 4, False),
             (diagonal, (own + 1) % 4, False),
-        ):
+        ]
+        if nodes:
+            straight = beside[0] & ~beside[1] & ~across
+            kinds += [(straight, own, True), (straight, (own + 1) % 4, True)]
+        for chosen, quadrant, inside in kinds:
             where = np.flatnonzero(chosen & (region >= 0))
             begins = (quadrant % 2 == 0) == inside
             found.append((

@@ -243,6 +243,25 @@ def find_writer(path: str | os.PathLike[str]) -> Format:
     )
 
 
+def check_mask(
+    mask: Mask, path: str | os.PathLike[str], *, source: Raster | Volume | None = None
+) -> Format:
+    """The format that this mask will be written in; its labels themselves are not looked at.
+
+    Raises
+    ------
+    UsageError
+        No writer takes the name, or that format can't hold such labels.
+    """
+    if is_remote(os.fspath(path)):
+        raise UsageError(f"{os.fspath(path)} is remote: write to a local file and copy it there.")
+    item = find_writer(path)
+    reason = item.code.refuse(mask, source)
+    if reason is not None:
+        raise UsageError(reason)
+    return item
+
+
 def write_mask(
     mask: Mask,
     path: str | os.PathLike[str],
@@ -251,12 +270,7 @@ def write_mask(
     overwrite: bool = False,
 ) -> list[Path]:
     """See `digseg.io.write_mask`."""
-    if is_remote(os.fspath(path)):
-        raise UsageError(f"{os.fspath(path)} is remote: write to a local file and copy it there.")
-    item = find_writer(path)
-    reason = item.code.refuse(mask, source)
-    if reason is not None:
-        raise UsageError(reason)
+    item = check_mask(mask, path, source=source)
     target = Path(path)
     refuse_existing(target, overwrite=overwrite)
     return item.code.write(mask, target, source=source)

@@ -7,6 +7,7 @@ Regions, their outlines and their attributes come from one pass over the labels,
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digseg.errors import MissingExtraError, OutputError, UsageError
+from digseg.grid import Grid
 from digseg.io.area import PixelAreas
 from digseg.io.components import Regions, outlined
 from digseg.io.files import refuse_existing, replacing, suffix_of
 from digseg.raster import Mask
+from digseg.settings import parse_tolerance
 from digseg.types import AnyArray, LazyArray
 
 _HECTARE = 10_000.0
@@ -39,6 +42,38 @@ def check_suffix(path: str | Path) -> None:
     if suffix_of(str(path)) not in _WRITERS:
         names = ", ".join(sorted(_WRITERS))
         raise UsageError(f"Polygons can't be written as {path}: use one of {names}.")
+
+
+def check_grid(grid: Grid) -> None:
+    """Raise `UsageError` where there can be no polygons."""
+    if grid.ndim != 2:
+        raise UsageError("Polygons are drawn around regions of a raster; a volume has none.")
+
+
+def pixels_of(tolerance: str, grid: Grid) -> float:
+    """A tolerance such as ``"2px"`` or ``"5m"`` in pixels; 0 for an empty one.
+
+    Metres are on the ground: the pixel in the middle of the raster says how many there are.
+
+    Raises
+    ------
+    UsageError
+        It is in metres, and the grid says not where on Earth it lies.
+    """
+    if not tolerance:
+        return 0.0
+    size, unit = parse_tolerance(tolerance)
+    if unit == "px":
+        return size
+    areas = PixelAreas(grid)
+    if not areas.known:
+        raise UsageError(
+            f"A tolerance of {tolerance} needs to know the size of a pixel, but the image has no "
+            "CRS: give it in pixels, such as 2px."
+        )
+    row, column = (side // 2 for side in grid.shape)
+    (area,) = areas.window((row, row + 1, column, column + 1)).ravel()
+    return size / math.sqrt(area)
 
 
 def write_polygons(
@@ -65,7 +100,9 @@ def write_polygons(
     probabilities
         ``uint8 [prompt, y, x]``, probability x 255.
     simplify
-        Tolerance in pixels; shared borders stay shared, and areas stay those of the pixels.
+        Tolerance in pixels (see `pixels_of`): the root of the area of the corners that go, as
+        Visvalingam and Whyatt measure it. Neighbours keep sharing their borders, and areas stay
+        those of the pixels.
     overwrite
         Replace what is there.
 
@@ -76,8 +113,7 @@ def write_polygons(
     """
     path = Path(path)
     check_suffix(path)
-    if mask.grid.ndim != 2:
-        raise UsageError("Polygons are drawn around regions of a raster; a volume has none.")
+    check_grid(mask.grid)
     if simplify < 0:
         raise UsageError(f"The tolerance of simplification can't be {simplify}.")
     refuse_existing(path, overwrite=overwrite)
@@ -93,7 +129,7 @@ def polygons(
     """Valid shapely polygons in world coordinates and their columns, in row-major order."""
     import shapely
 
-    regions, shapes = outlined(mask, probabilities)
+    regions, shapes = outlined(mask, probabilities, nodes=simplify > 0)
     if simplify and len(shapes):
         shapes = shapely.coverage_simplify(shapes, simplify)
     (a, b, c), (d, e, f), _ = mask.grid.affine

@@ -15,7 +15,7 @@ from digseg.raster import Raster, Volume
 from digseg.run.asked import source_of
 from digseg.run.job import Job
 from digseg.run.magnify import fitted
-from digseg.run.outputs import check_outputs, save_outputs, work_store_path
+from digseg.run.outputs import check_image, check_outputs, save_outputs, work_store_path
 from digseg.run.passes import Passes
 from digseg.run.region import part_of
 from digseg.run.uncertainty import write_spread
@@ -70,6 +70,8 @@ def execute(
     check_outputs(job)
     # 2. Open the input and choose what the model sees of it.
     opened = _open(job, callback) if image is None else image
+    if image is not None:
+        check_image(job, opened)
     source = source_of(opened, job.settings)
     # 3. Load the model.
     if model is None:
@@ -149,11 +151,13 @@ def _open(job: Job, callback: Callback) -> Raster | Volume:
     from digseg import io
 
     callback(StageStarted("open"))
-    image = io.read(job.input, time=job.settings.time, series=job.series)
-    for note in image.meta.get("notes", ()):
+    whole = io.read(job.input, time=job.settings.time, series=job.series)
+    image = part_of(whole, job)
+    check_image(job, image)
+    for note in whole.meta.get("notes", ()):
         # What a reader is in doubt of (a tilted gantry, disagreeing affines) is said, not hidden.
         callback(Notice(f"{job.input}: {note}"))
-    return part_of(image, job)
+    return image
 
 
 @dataclass(frozen=True)

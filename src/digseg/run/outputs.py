@@ -7,8 +7,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from digseg.errors import OutputError, OutputExistsError, UsageError, VerificationError
-from digseg.raster import Mask, Raster, Volume
+from digseg.lazy import WindowArray
+from digseg.raster import ClassTable, Mask, Raster, Volume
 from digseg.run.job import Job
 from digseg.run.region import WHOLE
 
@@ -89,6 +92,30 @@ def check_outputs(job: Job) -> None:
             )
 
 
+def check_image(job: Job, image: Raster | Volume) -> None:
+    """Refuse, before any work, outputs that can't hold what this image will give.
+
+    Raises
+    ------
+    UsageError
+        Its suffix's format has no place for such labels; polygons of a volume; a tolerance in
+        metres where the size of a pixel is unknown.
+    """
+    from digseg.io import registry, vector
+
+    outputs, shape = job.outputs, image.grid.shape
+    nothing = WindowArray(
+        shape, np.uint8, lambda bounds: np.zeros([b - a for a, b in bounds], np.uint8)
+    )
+    mask = Mask(nothing, image.grid, ClassTable.of(job.prompts))
+    for path in (outputs.labels, outputs.uncertainty):
+        if path is not None:
+            registry.check_mask(mask, path, source=image)
+    if outputs.vector is not None:
+        vector.check_grid(image.grid)
+        vector.pixels_of(job.settings.simplify, image.grid)
+
+
 def write_labels(
     mask: Mask,
     image: Raster | Volume,
@@ -129,7 +156,11 @@ def save_outputs(result: Result) -> list[Path]:
         from digseg.io import vector
 
         files += vector.write_polygons(
-            result.mask, outputs.vector, probabilities=result.probability_view, overwrite=replace
+            result.mask,
+            outputs.vector,
+            probabilities=result.probability_view,
+            simplify=vector.pixels_of(result.job.settings.simplify, result.mask.grid),
+            overwrite=replace,
         )
     if outputs.stats is not None:
         from digseg.io import statistics as tables

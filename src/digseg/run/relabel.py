@@ -11,7 +11,7 @@ from digseg.prompts import normalise
 from digseg.raster import Raster, Volume
 from digseg.run.api import Result
 from digseg.run.job import Job, Outputs
-from digseg.run.outputs import check_outputs, save_outputs
+from digseg.run.outputs import check_image, check_outputs, save_outputs
 from digseg.run.region import part_of
 from digseg.run.views import make_mask
 
@@ -23,6 +23,7 @@ def relabel(
     threshold: float | None = None,
     thresholds: Mapping[str, float] | None = None,
     suppress: Sequence[str] = (),
+    simplify: str | None = None,
     input_path: str | None = None,
     overwrite: bool = False,
 ) -> Result:
@@ -36,6 +37,8 @@ def relabel(
         The common threshold and those by prompt name; what is not given stays as in the run.
     suppress
         Prompts that compete but get no label now, like negative ones; the others keep their ids.
+    simplify
+        Tolerance of the borders of polygons, ``"2px"`` or ``"5m"``; `None` keeps that of the run.
     input_path
         The image, where it is no longer at the place that the recipe names.
 
@@ -59,6 +62,8 @@ def relabel(
         settings = settings.with_(threshold=threshold, thresholds={})
     if thresholds:
         settings = settings.with_(thresholds={**settings.thresholds, **thresholds})
+    if simplify is not None:
+        settings = settings.with_(simplify=simplify)
     job = replace(
         old, settings=settings, outputs=outputs, overwrite=overwrite, resume=False,
         input=input_path or old.input,
@@ -66,6 +71,7 @@ def relabel(
     _check_names(job, suppress)
     check_outputs(job)
     image = _open(job)
+    check_image(job, image)
     progress = store.progress()
     holes = bool(progress.failed_tiles or progress.pending)
     mask = make_mask(image, store, job, failed=holes, suppress=tuple(suppress))
