@@ -144,7 +144,7 @@ def _fetch(url: str) -> bytes | None:
     try:
         import fsspec
 
-        with fsspec.open(url, "rb") as stream:
+        with fsspec.open(url, "rb", **storage_options(url)) as stream:
             return bytes(stream.read(_METADATA_BYTES))
     except FileNotFoundError:
         return None
@@ -156,6 +156,30 @@ def _fetch(url: str) -> bytes | None:
         raise UnsupportedInputError(
             f"{url} can't be fetched ({said(error)}): check the address and the network."
         ) from error
+
+
+def storage_options(url: str) -> dict[str, Any]:
+    """What s3fs has to be told so that GDAL's environment variables mean the same to it.
+
+    Keys and profiles are botocore's own and need no telling.
+    """
+    if not url.startswith("s3://"):
+        return {}
+    options: dict[str, Any] = {}
+    if _says("AWS_NO_SIGN_REQUEST", yes=True):
+        options["anon"] = True
+    endpoint = os.environ.get("AWS_S3_ENDPOINT")
+    if endpoint:
+        scheme = "http" if _says("AWS_HTTPS", yes=False) else "https"
+        options["endpoint_url"] = endpoint if "://" in endpoint else f"{scheme}://{endpoint}"
+    if _says("AWS_VIRTUAL_HOSTING", yes=False):
+        options["config_kwargs"] = {"s3": {"addressing_style": "path"}}
+    return options
+
+
+def _says(name: str, *, yes: bool) -> bool:
+    words = ("YES", "TRUE", "ON", "1") if yes else ("NO", "FALSE", "OFF", "0")
+    return os.environ.get(name, "").upper() in words
 
 
 def tree_of(path: str) -> Tree:
@@ -172,7 +196,7 @@ def open_array(tree: Tree, inside: str) -> Any:
         Its metadata are damaged.
     """
     stamp = 0 if tree.remote else _stamp(Path(tree.path) / inside)
-    return _opened(tree, inside, stamp, os.getpid())
+    return _opened(tree, inside, (stamp, os.getpid(), json.dumps(storage_options(tree.path))))
 
 
 def _stamp(folder: Path) -> int:
@@ -183,10 +207,10 @@ def _stamp(folder: Path) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def _opened(tree: Tree, inside: str, stamp: int, process: int) -> Any:
+def _opened(tree: Tree, inside: str, key: tuple[int, int, str]) -> Any:
     import zarr
 
-    del stamp, process  # part of the key: another file, or a forked process, opens anew
+    del key  # another file, a forked process or another server opens anew
     try:
         separated = _legacy(tree, inside)
         if separated is not None:
@@ -195,7 +219,8 @@ def _opened(tree: Tree, inside: str, stamp: int, process: int) -> Any:
             place = StorePath(LocalStore(Path(tree.path) / inside, read_only=True))
             return zarr.Array.from_dict(place, separated)
         if tree.remote:
-            return zarr.open_array(f"{tree.path}/{inside}".rstrip("/"), mode="r")
+            url = f"{tree.path}/{inside}".rstrip("/")
+            return zarr.open_array(url, mode="r", storage_options=storage_options(url))
         return zarr.open_array(str(Path(tree.path) / inside), mode="r")
     except failures() as error:
         raise CorruptInputError(
