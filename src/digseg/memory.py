@@ -6,6 +6,7 @@ included), the model at work, tiles waiting for it, answers waiting to be writte
 
 from __future__ import annotations
 
+import mmap
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +18,11 @@ from digseg.settings import format_size
 
 #: Share of free memory that a run takes when nothing was asked for.
 FREE_SHARE = 0.75
-#: Queues never need more than this to keep a model busy.
-MOST_QUEUED = 64 << 20
+#: Queues never need more than this to keep a model busy: eight tiles of 512 pixels.
+MOST_QUEUED = 24 << 20
+#: What dask and its dashboard add to a process.
+CLUSTER = 96 << 20
+_STATM, _STATUS, _PAGE = Path("/proc/self/statm"), Path("/proc/self/status"), mmap.PAGESIZE
 _CGROUPS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
     (
@@ -30,9 +34,26 @@ _CGROUPS = (
 
 def process_bytes() -> int:
     """Memory of this process that is resident now."""
+    try:
+        # Asked for at every tile and by a thread that watches: psutil takes three times as long.
+        return int(_STATM.read_bytes().split()[1]) * _PAGE
+    except OSError:  # no Linux
+        import psutil
+
+        return int(psutil.Process().memory_info().rss)
+
+
+def family_bytes() -> int:
+    """Memory of this process and of those that it started; pages they share count for each."""
     import psutil
 
-    return int(psutil.Process().memory_info().rss)
+    total = process_bytes()
+    for child in psutil.Process().children(recursive=True):
+        try:
+            total += int(child.memory_info().rss)
+        except psutil.Error:  # gone meanwhile
+            continue
+    return total
 
 
 def free_bytes() -> int:
@@ -67,6 +88,9 @@ class Needs:
         One batch of tiles as read; one batch of answers.
     block
         The block being filled and written.
+    workers
+        Processes beside this one that do the work, each with a program and a model of its own;
+        0 where this process does it.
     """
 
     base: int
@@ -74,11 +98,34 @@ class Needs:
     tile: int
     answer: int
     block: int
+    workers: int = 0
+
+    @property
+    def tiles(self) -> int:
+        """Two batches read, three of answers (new, waiting, being blended)."""
+        return 2 * self.tile + 3 * self.answer
+
+    @property
+    def each(self) -> int:
+        """The smallest total of a process that does the work."""
+        program = self.base + (CLUSTER if self.workers else 0)
+        return program + self.model + self.tiles + self.block
 
     @property
     def least(self) -> int:
-        """The smallest total: two batches read, three of answers (new, waiting, being blended)."""
-        return self.base + self.model + 2 * self.tile + 3 * self.answer + self.block
+        """The smallest total of all processes."""
+        if not self.workers:
+            return self.each
+        return self.driver + self.workers * self.each
+
+    @property
+    def driver(self) -> int:
+        """What this process takes while others do the work."""
+        return self.base + CLUSTER
+
+    def share(self, allowed: int) -> int:
+        """What one process that does the work may take of what all may."""
+        return (allowed - self.driver) // self.workers if self.workers else allowed
 
 
 @dataclass(frozen=True)
@@ -99,14 +146,9 @@ def budget(needs: Needs, allowed: int, *, asked: bool) -> Budget:
         The least that the run needs is more than is allowed; the figures are in the message.
     """
     if needs.least > allowed:
-        given = "are allowed with --memory" if asked else "are free"
-        raise DoesNotFitError(
-            f"The run needs {format_size(needs.least)} ({format_size(needs.base)} program and "
-            f"model, {format_size(needs.model)} to compute, "
-            f"{format_size(2 * needs.tile + 3 * needs.answer)} tiles, "
-            f"{format_size(needs.block)} for a block), but {format_size(allowed)} {given}: "
-            "allow more, or take a smaller --tile, a smaller --batch or fewer prompts."
-        )
+        raise DoesNotFitError(_refusal(needs, allowed, asked))
+    if needs.workers:  # they read one batch ahead and have no queues
+        return Budget(needs.tile, needs.answer, needs.least)
     spare = allowed - needs.least
     read = needs.tile + min(MOST_QUEUED, spare // 4)
     write = needs.answer + min(MOST_QUEUED, spare // 4)
@@ -114,20 +156,58 @@ def budget(needs: Needs, allowed: int, *, asked: bool) -> Budget:
     return Budget(read, write, total)
 
 
+def _refusal(needs: Needs, allowed: int, asked: bool) -> str:
+    given = "are allowed with --memory" if asked else "are free"
+    several, fewer = "", ""
+    if needs.workers:
+        several = (
+            f"{format_size(needs.driver)} for the program and, for each of {needs.workers} "
+            f"workers, {format_size(needs.each)}: "
+        )
+        fewer = " fewer --workers,"
+    program = needs.each - needs.model - needs.tiles - needs.block
+    return (
+        f"The run needs {format_size(needs.least)} ({several}{format_size(program)} program and "
+        f"model, {format_size(needs.model)} to compute, {format_size(needs.tiles)} tiles, "
+        f"{format_size(needs.block)} for a block), but {format_size(allowed)} {given}: "
+        f"allow more, or take{fewer} a smaller --tile, a smaller --batch or fewer prompts."
+    )
+
+
+def _highest() -> int:
+    """The most that was ever resident of this process; 0 where the system does not tell."""
+    try:
+        lines = _STATUS.read_text().splitlines()
+    except OSError:  # no Linux
+        return 0
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM")), 0)
+
+
 class PeakMeter:
     """Watches the memory of this process while work is done in it.
 
     A context manager; `peak` is the largest seen and `grown` how much that is above the start.
+
+    Parameters
+    ----------
+    interval
+        Seconds between two looks. A peak of this process alone that is the highest of its life
+        is not missed, however short.
+    family
+        Count the processes that this one started, too.
     """
 
-    def __init__(self, interval: float = 0.005) -> None:
-        self._interval = interval
+    def __init__(self, interval: float = 0.01, *, family: bool = False) -> None:
+        self._interval = max(interval, 0.1) if family else interval
+        self._read = family_bytes if family else process_bytes
+        self._family = family
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="digseg memory", daemon=True)
         self.start_bytes = self.peak = 0
 
     def __enter__(self) -> PeakMeter:
-        self.start_bytes = self.peak = process_bytes()
+        self.start_bytes = self.peak = self._read()
+        self._before = _highest()
         self._thread.start()
         return self
 
@@ -139,7 +219,10 @@ class PeakMeter:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        self.peak = max(self.peak, process_bytes())
+        self.peak = max(self.peak, self._read())
+        highest = _highest()
+        if highest > self._before and not self._family:  # reached in between: exact
+            self.peak = max(self.peak, highest)
 
     @property
     def grown(self) -> int:
@@ -147,7 +230,7 @@ class PeakMeter:
 
     def _watch(self) -> None:
         while not self._stop.wait(self._interval):
-            self.peak = max(self.peak, process_bytes())
+            self.peak = max(self.peak, self._read())
 
 
 def measured(work: Callable[[], object]) -> int:
@@ -157,8 +240,13 @@ def measured(work: Callable[[], object]) -> int:
     return meter.grown
 
 
-def check_within(allowed: int) -> None:
+def check_within(allowed: int, *, worker: bool = False) -> None:
     """Stop a run that outgrew its limit.
+
+    Parameters
+    ----------
+    allowed
+        For this process; for one of several ``worker`` processes its share.
 
     Raises
     ------
@@ -166,8 +254,10 @@ def check_within(allowed: int) -> None:
         The process holds more than is allowed.
     """
     used = process_bytes()
-    if used > allowed:
-        raise DoesNotFitError(
-            f"The run reached {format_size(used)} and was stopped: --memory allows "
-            f"{format_size(allowed)}; go on with --resume and a larger limit."
-        )
+    if used <= allowed:
+        return
+    who, leaves = ("A worker", "leaves it") if worker else ("The run", "allows")
+    raise DoesNotFitError(
+        f"{who} reached {format_size(used)} and was stopped: --memory {leaves} "
+        f"{format_size(allowed)}; go on with --resume and a larger limit."
+    )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from digseg import engine
+from digseg.engine import LabelRule, LazyLabels
 from digseg.errors import UsageError
 from digseg.prompts import PromptSet
 from digseg.settings import SegmentSettings
@@ -60,3 +63,26 @@ def test_a_suppressed_prompt_wins_pixels_but_labels_none(store: engine.Probabili
 def test_a_threshold_for_an_unknown_prompt_is_refused(store: engine.ProbabilityStore) -> None:
     with pytest.raises(UsageError, match="no prompt 'tree'"):
         engine.labels(store, SegmentSettings(thresholds={"tree": 0.4}))
+
+
+def test_a_large_box_is_found_in_pieces(
+    store: engine.ProbabilityStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SegmentSettings(threshold=0.3)
+    whole = np.asarray(engine.labels(store, settings)[:, 7:83, 11:119])
+    module = sys.modules[LazyLabels.__module__]  # `engine.labels` is the function
+    monkeypatch.setattr(module, "_PIECE_SIDE", 32)
+    monkeypatch.setattr(module, "_PIECE", 32 * 32)
+    lazy = engine.labels(store, settings)
+    seen: list[int] = []
+    rule = LabelRule.__call__
+
+    def counted(self: LabelRule, maps: Any, coverage: np.ndarray) -> np.ndarray:
+        seen.append(coverage.size)
+        return rule(self, maps, coverage)
+
+    monkeypatch.setattr(LabelRule, "__call__", counted)
+    assert np.array_equal(lazy[:, 7:83, 11:119], whole)
+    assert sum(seen) == whole.size
+    assert max(seen) <= 32 * 32
+    assert lazy[0, 5:5, :].shape == (0, 120)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 from digseg import engine, memory
 from digseg.engine.estimate import disk_bytes, fitted_plan, needs
+from digseg.engine.worker import Kit, compute_block, packed
 from digseg.errors import DoesNotFitError
 from digseg.settings import SegmentSettings
 
@@ -61,6 +64,75 @@ def test_a_run_that_outgrows_its_limit_is_stopped() -> None:
     with pytest.raises(DoesNotFitError, match="--resume"):
         memory.check_within(memory.process_bytes() // 2)
     memory.check_within(memory.process_bytes() * 2)
+
+
+def test_workers_share_what_is_allowed(tmp_path: Path) -> None:
+    settings = SegmentSettings(tile=64, overlap=16)
+    shape = (1, 5000, 5000)
+    alone, _, wanted = fitted_plan(shape, Filter(1), prompts_of(3), settings)
+    three = settings.with_(workers=3)
+    _, _, all_three = fitted_plan(shape, Filter(1), prompts_of(3), three)
+    assert all_three.least == wanted.base + memory.CLUSTER + 3 * all_three.each
+    assert all_three.each == wanted.least + memory.CLUSTER
+    # What fits one process is refused to three, unless their blocks get smaller.
+    tight = three.with_(memory=all_three.least - 1)
+    small, allowed, needed = fitted_plan(shape, Filter(1), prompts_of(3), tight)
+    assert np.prod(small.block) < np.prod(alone.block)
+    assert needed.driver + 3 * needed.share(allowed) <= allowed
+    assert needed.each <= needed.share(allowed)
+    source = ArraySource(np.zeros((1, 3, 600, 600), np.float32))
+    with pytest.raises(DoesNotFitError, match=r"for each of 3 workers, .* fewer --workers"):
+        engine.segment(
+            source, Filter(1), prompts_of(3),
+            three.with_(memory=wanted.least), tmp_path / "s.zarr",
+        )  # fmt: skip
+    assert not (tmp_path / "s.zarr").exists()
+
+
+def test_a_cluster_elsewhere_does_not_share_this_machine() -> None:
+    there = SegmentSettings(tile=64, overlap=16, workers=3, scheduler="tcp://far.away:8786")
+    _, _, needed = fitted_plan((1, 5000, 5000), Filter(1), prompts_of(3), there)
+    assert needed.workers == 0
+    assert needed.share(12345) == 12345
+
+
+def test_a_worker_that_outgrows_its_share_is_stopped(tmp_path: Path) -> None:
+    settings = SegmentSettings(tile=64, overlap=16)
+    source = ArraySource(np.zeros((1, 3, 100, 100), np.float32))
+    prompts = prompts_of(1)
+    plan = engine.Plan.make(source.shape, 1, settings, multiple=4)
+    engine.ProbabilityStore.create(tmp_path / "s.zarr", plan, prompts)
+    block = next(plan.blocks())
+    for allowed in (1 << 20, 1 << 50):
+        kit = Kit(source, Filter(1), prompts, tmp_path / "s.zarr", allowed)
+        work = (packed(kit), block, plan.touching(block), False, plan.batches(block))
+        if allowed > memory.process_bytes():
+            assert compute_block(*work).tiles == plan.lattice.count
+        else:
+            with pytest.raises(DoesNotFitError, match=r"A worker reached .* --memory leaves it"):
+                compute_block(*work)
+
+
+def test_a_peak_between_two_looks_is_seen_and_so_are_other_processes() -> None:
+    code = """
+import subprocess, sys
+import numpy as np
+from digseg.memory import PeakMeter
+with PeakMeter(interval=60) as meter:
+    np.ones(200 << 20, np.uint8)
+words = [sys.executable, '-c', 'x = bytearray(150 << 20); print(1, flush=True); input()']
+with PeakMeter(family=True) as family:
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        while family.grown < 150 << 20:
+            pass
+        child.communicate(b'\\n')
+print(meter.grown >> 20, family.grown >> 20)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    alone, with_child = (int(word) for word in done.stdout.split())
+    assert 195 <= alone <= 230
+    assert 150 <= with_child <= 230
 
 
 def test_the_estimate_tells_what_the_run_then_takes(tmp_path: Path) -> None:

@@ -121,3 +121,18 @@ def test_rescale_equals_a_ramp() -> None:
     np.testing.assert_allclose(up[0, 1:-1], (np.arange(16)[1:-1] + 0.5) / 2 - 0.5, atol=1e-6)
     down = rescale(ramp, Rescale(4, 2), Rescale(8, 4), (0, 2, 0, 4))
     np.testing.assert_allclose(down[0], [0.5, 2.5, 4.5, 6.5], atol=1e-6)
+
+
+def test_the_glass_tells_the_memory_and_batch_of_the_model_behind_it() -> None:
+    class Told(Brightness):
+        preferred_batch = 8
+
+        def vram_bytes(self, tile: tuple[int, int], prompts: int, batch: int) -> int:
+            return tile[0] * tile[1] * prompts * batch
+
+    glass = magnified(Told(), (2.0, 0.5))
+    assert glass.vram_bytes((128, 128), 3, 4) == 256 * 64 * 3 * 4
+    assert glass.preferred_batch == 8
+    silent = magnified(Brightness(), (2.0, 0.5))
+    assert silent.vram_bytes((128, 128), 3, 4) is None
+    assert silent.preferred_batch == 1

@@ -62,19 +62,18 @@ class DistributedRun:
 
         self._borders = _Borders(self.store.plan, self.state, Lending(self.store.private / "lent"))
         self._total, self._done = len(pending), 0
+        self._running: dict[Block, Any] = {}
         with _cluster(self.settings) as address, Client(address, set_as_default=False) as client:
             if client.dashboard_link:
                 self.callback(Notice(f"The dashboard of the workers: {client.dashboard_link}"))
             try:
                 self._drive(client, pending)
-            except BaseException:
+            finally:  # nothing is left of a run that came to its end
                 client.cancel(list(self._running.values()), force=True)
-                raise
         if not self.state.pending():
             Lending(self.store.private / "lent").clear()
 
     def _drive(self, client: Any, pending: list[Block]) -> None:
-        self._running: dict[Block, Any] = {}
         self._something_done = threading.Event()
         content = client.submit(
             _as_is, packed(self.kit), key=f"digseg-model-{self.store.path.name}-{id(self)}"

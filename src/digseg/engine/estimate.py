@@ -40,7 +40,7 @@ class Estimate:
     redundancy
         Computed pixels over image pixels.
     memory_bytes, memory_allowed
-        Peak of the process, and its limit.
+        Peak of the process and its workers on this machine, and the limit of all together.
     vram_bytes
         Peak on the GPU; 0 on the CPU, `None` where the model can't tell.
     disk_bytes, disk_free
@@ -155,24 +155,30 @@ def fitted_plan(
     plan = plan or Plan.make(shape, len(prompts), settings, multiple=model.multiple, batch=batch)
     allowed = memory.allowed_bytes(settings.memory)
     base = memory.process_bytes()
-    found = needs(plan, len(prompts), base, working)
+    workers = local_workers(settings)
+    found = needs(plan, len(prompts), base, working, workers)
     while not fixed and found.least > allowed:
         smaller = _smaller(plan)
         if smaller is None:
             break
         plan = smaller
-        found = needs(plan, len(prompts), base, working)
+        found = needs(plan, len(prompts), base, working, workers)
     return plan, allowed, found
 
 
-def needs(plan: Plan, prompts: int, base: int, working: int = 0) -> memory.Needs:
-    """Bytes of each part of a run."""
+def local_workers(settings: SegmentSettings) -> int:
+    """Processes on this machine that share its memory; those of a cluster elsewhere don't."""
+    return settings.workers if settings.workers > 1 and settings.scheduler is None else 0
+
+
+def needs(plan: Plan, prompts: int, base: int, working: int = 0, workers: int = 0) -> memory.Needs:
+    """Bytes of each part of a run; ``workers`` as in `digseg.memory.Needs`."""
     height, width = plan.lattice.tile_shape
     tile = 4 * 3 * height * width * plan.batch
     answer = 4 * prompts * height * width * plan.batch
     # The model's answer exists once inside the model, too (its last activation).
     model = max(working, answer + tile)
-    return memory.Needs(base, model, tile, answer, block_bytes(plan, prompts))
+    return memory.Needs(base, model, tile, answer, block_bytes(plan, prompts), workers)
 
 
 def block_bytes(plan: Plan, prompts: int) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,14 @@ import numpy as np
 from digseg.blend import DONE
 from digseg.engine.store import ProbabilityStore
 from digseg.errors import UsageError
+from digseg.lazy import Bounds, WindowArray
 from digseg.prompts import PromptSet, normalise
 from digseg.raster import ClassTable
 from digseg.settings import SegmentSettings
 from digseg.types import AnyArray, UInt8Array
+
+#: Pixels whose labels are found at once, and the longest side of such a piece.
+_PIECE, _PIECE_SIDE = 4 << 20, 2048
 
 
 class LazyLabels:
@@ -31,11 +36,13 @@ class LazyLabels:
         self._probabilities = store.probabilities
         self._coverage = store.coverage
         self._rule = LabelRule(store.prompts, settings, suppress)
+        self._step = _piece(store.shape)
+        self._window = WindowArray(self._coverage.shape, self._rule.dtype, self._read)
         self.nodata = self._rule.nodata
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(self._coverage.shape)
+        return self._window.shape
 
     @property
     def ndim(self) -> int:
@@ -46,10 +53,35 @@ class LazyLabels:
         return self._rule.dtype
 
     def __getitem__(self, key: Any, /) -> AnyArray:
-        coverage = np.asarray(self._coverage[key])
-        every = key if isinstance(key, tuple) else (key,)
-        probabilities = np.asarray(self._probabilities[(slice(None), *every)])
-        return self._rule(probabilities, coverage)
+        return self._window[key]
+
+    def _read(self, bounds: Bounds) -> AnyArray:
+        """A box, piece by piece and prompt by prompt: whoever asks for a large one gets it with
+        little more memory than the labels themselves."""
+        labels = np.empty([stop - start for start, stop in bounds], dtype=self.dtype)
+        for piece in _pieces(bounds, self._step):
+            maps = (self._probabilities[(k, *piece)] for k in range(self._rule.prompts))
+            inside = tuple(
+                slice(part.start - start, part.stop - start)
+                for part, (start, _) in zip(piece, bounds, strict=True)
+            )
+            labels[inside] = self._rule(maps, np.asarray(self._coverage[piece]))
+        return labels
+
+
+def _piece(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Planes, rows and columns of a piece: whole chunks of the store, as far as there are any."""
+    height, width = min(shape[1], _PIECE_SIDE), min(shape[2], _PIECE_SIDE)
+    return max(1, _PIECE // (height * width)), height, width
+
+
+def _pieces(bounds: Bounds, step: tuple[int, int, int]) -> Iterator[tuple[slice, ...]]:
+    """A box cut at multiples of ``step``."""
+    cuts = []
+    for (start, stop), side in zip(bounds, step, strict=True):
+        edges = [start, *range(start - start % side + side, stop, side), stop]
+        cuts.append([slice(a, b) for a, b in pairwise(edges)])
+    yield from product(*cuts)
 
 
 class LabelRule:
@@ -82,12 +114,16 @@ class LabelRule:
             0 if off else _level(own.get(normalise(prompt.name), settings.threshold))
             for prompt, off in zip(prompts, negative, strict=True)
         ]
+        self.prompts = len(negative)
         self._ids = [0 if off else index for index, off in enumerate(negative, start=1)]
         self.dtype = ClassTable.of(prompts).dtype
         self.nodata = int(np.iinfo(self.dtype).max)
 
-    def __call__(self, probabilities: UInt8Array, coverage: UInt8Array) -> AnyArray:
-        """Labels ``[...]`` of ``uint8 [K, ...]`` and coverage ``[...]``; ties go to the first."""
+    def __call__(self, probabilities: Iterable[UInt8Array], coverage: UInt8Array) -> AnyArray:
+        """Labels ``[...]`` of K maps ``uint8 [...]`` and coverage ``[...]``; ties go to the first.
+
+        Each map is looked at once, so that they may come one by one.
+        """
         labels = np.zeros(coverage.shape, dtype=self.dtype)
         # One above the best so far; 0 until a prompt reaches its threshold.
         best = np.zeros(coverage.shape, dtype=np.uint16)

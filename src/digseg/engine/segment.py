@@ -131,17 +131,17 @@ def segment(
         working=working,
     )  # fmt: skip
     try:
-        limits = _budget(store, model, prompts, settings, working)
+        limits, share = _budget(store, model, prompts, settings, working)
         pending = state.pending()
         _announce(store, pending, limits, callback)
         run: _Run | DistributedRun
         if settings.scheduler is not None or settings.workers > 1:
-            kit = Kit(source, model, prompts, Path(store_path).absolute())
+            kit = Kit(source, model, prompts, Path(store_path).absolute(), share)
             run = DistributedRun(kit, store, state, settings, callback, cancel, order)
         else:
             inference = Inference(model, prompts.prompts)
             run = _Run(source, inference, store, state, callback, cancel, order, limits)
-            run.allowed = settings.memory
+            run.allowed = share
         if pending:
             run.go(pending)
     finally:
@@ -201,7 +201,7 @@ def _working_bytes(
     source: TileSource, model: SegmentationModel, prompts: PromptSet, settings: SegmentSettings
 ) -> int:
     """What the model takes at work, from one tile, where a limit has to be kept; else 0."""
-    if settings.memory is None or settings.workers > 1 or settings.scheduler is not None:
+    if settings.memory is None or settings.scheduler is not None:
         return 0
     # What can't be met in any case is refused before the model is called.
     plan, allowed, needs = fitted_plan(source.shape, model, prompts, settings)
@@ -215,12 +215,14 @@ def _budget(
     prompts: PromptSet,
     settings: SegmentSettings,
     working: int,
-) -> Budget:
+) -> tuple[Budget, int | None]:
+    """Limits of the queues, and what each process that does the work may take, if limited."""
     shape = store.plan.lattice.shape
     _, allowed, needs = fitted_plan(
         shape, model, prompts, settings, plan=store.plan, working=working
     )
-    return budget(needs, allowed, asked=settings.memory is not None)
+    limits = budget(needs, allowed, asked=settings.memory is not None)
+    return limits, None if settings.memory is None else needs.share(allowed)
 
 
 @dataclass(frozen=True)
@@ -276,14 +278,15 @@ class _Run:
         self._total = len(pending)
         for thread in threads:
             thread.start()
+        finished = False
         try:
             self._infer()
+            finished = True
         except Closed:
             pass
-        except BaseException:
-            self._abort()
-            raise
         finally:
+            if not finished:
+                self._abort()
             for thread in threads:
                 thread.join()
         if self._fault is not None:
@@ -300,7 +303,8 @@ class _Run:
             work()
         except Closed:
             pass
-        except BaseException as error:  # noqa: BLE001 - carried to the caller's thread
+        except BaseException as error:  # noqa: BLE001
+            # Whatever it is, the caller's thread has to hear of it, or it would wait for ever.
             self._fault = self._fault or _explained(error, self.store.path)
             self._abort()
 

@@ -23,6 +23,7 @@ from digseg.engine.plan import Batch, Block
 from digseg.engine.reading import ReadTile, read_batch
 from digseg.engine.store import ProbabilityStore
 from digseg.engine.writing import BlockWriter
+from digseg.memory import check_within
 from digseg.prompts import PromptSet
 from digseg.tiles import Tile
 from digseg.types import SegmentationModel, TileSource
@@ -33,12 +34,16 @@ Failures = dict[Tile, str]
 
 @dataclass(frozen=True)
 class Kit:
-    """All that a worker needs; unpickled, and so the model loaded, once in each process."""
+    """All that a worker needs; unpickled, and so the model loaded, once in each process.
+
+    ``allowed`` is the memory that the worker may take; `None` for no limit.
+    """
 
     source: TileSource
     model: SegmentationModel
     prompts: PromptSet
     store: Path
+    allowed: int | None = None
 
 
 @dataclass
@@ -198,6 +203,8 @@ def _answers(
             if index + 1 < len(batches):
                 ahead = pool.submit(read_batch, source, lattice, batches[index + 1])
             yield batch, inference(tiles)
+            if bench.kit.allowed is not None:
+                check_within(bench.kit.allowed, worker=True)
 
 
 def _failures(answers: Sequence[Answer]) -> Failures:

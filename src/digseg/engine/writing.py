@@ -17,6 +17,9 @@ from digseg.engine.plan import Block
 from digseg.engine.state import leftovers_path, load_leftovers
 from digseg.engine.store import ProbabilityStore
 from digseg.tiles import Tile
+from digseg.types import UInt8Array
+
+_NOTHING: tuple[UInt8Array, UInt8Array] = (np.zeros(0, np.uint8), np.zeros(0, np.uint8))
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class BlockWriter:
         self._failed: set[Tile] = set()  # in this session: not tried again for the next block
         self._block: Block | None = None
         self._buffers: dict[int, BlockBuffer] = {}
+        self._arrays = _NOTHING
         self._wanted: set[Tile] = set()
         self.lent_bytes = 0
 
@@ -102,15 +106,14 @@ class BlockWriter:
         block = self._block
         if block is None or self._wanted:
             raise RuntimeError(f"block {block} ends with {len(self._wanted)} tiles not heard of")
-        finished = [self._buffers[plane].finish() for plane in self._plan.planes(block)]
+        for buffer in self._buffers.values():
+            buffer.finish()
         failed = tuple(sorted({t for b in self._buffers.values() for t in b.failed}))
-        probabilities = np.stack([values for values, _ in finished], axis=1)  # [K, P, h, w]
-        coverage = np.stack([cover for _, cover in finished])  # [P, h, w]
-        files = self._store.write_block(block, probabilities, coverage)
+        files = self._store.write_block(block, *self._arrays)
         if failed:
             self._save_leftovers(block)
         self._state.commit(block, failed, files)
-        self._block, self._buffers = None, {}
+        self._block, self._buffers, self._arrays = None, {}, _NOTHING
         tiles = len(self._plan.touching(block)) - len(failed)
         return Written(block, tiles, failed, files)
 
@@ -123,37 +126,42 @@ class BlockWriter:
         self._wanted.discard(part.tile)
 
     def _fresh(self, block: Block) -> dict[int, BlockBuffer]:
-        window = self._plan.window(block)
-        height, width = window[1] - window[0], window[3] - window[2]
-        return {
-            plane: BlockBuffer(
-                self._plan.lattice,
-                window,
-                np.zeros((self._prompts, height, width), dtype=np.uint8),
-                np.zeros((height, width), dtype=np.uint8),
-            )
-            for plane in self._plan.planes(block)
-        }
+        top, bottom, left, right = self._plan.window(block)
+        shape = (len(self._plan.planes(block)), bottom - top, right - left)
+        return self._buffered(
+            block,
+            np.zeros((self._prompts, *shape), dtype=np.uint8),
+            np.zeros(shape, dtype=np.uint8),
+        )
 
     def _reopen(self, block: Block) -> dict[int, BlockBuffer]:
         """Buffers of a block in which tiles failed, as they stood when it was written."""
         sums = load_leftovers(leftovers_path(self._store, block))
         if sums is None:
             raise RuntimeError(f"block {block.key} was reopened without its unfinished sums")
-        probabilities, coverage = self._store.read_block(block)
-        buffers = {}
-        for index, plane in enumerate(self._plan.planes(block)):
-            buffers[plane] = BlockBuffer(
-                self._plan.lattice,
-                self._plan.window(block),
-                np.ascontiguousarray(probabilities[:, index]),
-                np.ascontiguousarray(coverage[index]),
-            )
+        buffers = self._buffered(block, *self._store.read_block(block))
+        for plane, buffer in buffers.items():
             prefix = f"{plane}:"
-            buffers[plane].restore(
+            buffer.restore(
                 {k.removeprefix(prefix): v for k, v in sums.items() if k.startswith(prefix)}
             )
         return buffers
+
+    def _buffered(
+        self, block: Block, probabilities: UInt8Array, coverage: UInt8Array
+    ) -> dict[int, BlockBuffer]:
+        """Buffers of the planes of ``[K, P, h, w]`` and ``[P, h, w]``: views, so that the block
+        is there once and goes to the store as it is."""
+        self._arrays = probabilities, coverage
+        return {
+            plane: BlockBuffer(
+                self._plan.lattice,
+                self._plan.window(block),
+                probabilities[:, index],
+                coverage[index],
+            )
+            for index, plane in enumerate(self._plan.planes(block))
+        }
 
     def _save_leftovers(self, block: Block) -> None:
         sums = {

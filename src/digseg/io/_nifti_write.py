@@ -57,7 +57,7 @@ def write(mask: Mask, path: Path, *, source: Raster | Volume | None = None) -> l
             header.write_to(stream)
             stream.write(b"\0" * (int(header["vox_offset"]) - stream.tell()))
             for labels in slabs(mask.labels):
-                stream.write(np.ascontiguousarray(labels, header.get_data_dtype()).tobytes())
+                stream.write(np.ascontiguousarray(labels, header.get_data_dtype()).data)
     return [path, sidecar]
 
 

@@ -16,7 +16,7 @@ from digseg.raster import Volume
 from digseg.types import AnyArray, LazyArray
 
 #: Bytes of labels that are computed at once for a file.
-_SLAB = 64 << 20
+_SLAB = 32 << 20
 
 
 def identity_of(paths: Sequence[Path]) -> str:

@@ -182,7 +182,7 @@ def _write_nrrd(mask: Mask, path: Path) -> None:
         file.write(("\n".join(lines) + "\n\n").encode())
         with gzip.GzipFile("", "wb", 6, file, mtime=0) as stream:
             for labels in slabs(mask.labels):
-                stream.write(np.ascontiguousarray(labels, dtype.newbyteorder("<")).tobytes())
+                stream.write(np.ascontiguousarray(labels, dtype.newbyteorder("<")).data)
 
 
 def _escaped(text: str) -> str:

@@ -92,7 +92,8 @@ def _measure(task: Task, folder: Path, callback: Callback) -> dict[str, Any]:
     outputs = Outputs(labels=folder / "labels.tif", probabilities=store)
     job = Job(str(scene), prompts, task.settings, outputs, overwrite=True)
     before = _written()
-    with PeakMeter() as meter:
+    workers = task.settings.workers
+    with PeakMeter(family=workers > 1) as meter:
         begin = time.perf_counter()
         result = execute(job, model=model, callback=callback)
         seconds = time.perf_counter() - begin
@@ -110,7 +111,8 @@ def _measure(task: Task, folder: Path, callback: Callback) -> dict[str, Any]:
         "overlap": task.settings.overlap,
         "work": task.work,
         "share": task.share,
-        "fwd_over_wall": round(result.model_seconds / seconds, 4),
+        # Workers are in the model at the same time.
+        "fwd_over_wall": round(result.model_seconds / seconds / max(1, workers), 4),
         "bytes_per_pixel": round(meter.grown / pixels, 3),
         "redundancy": round(lattice.computed_pixels / pixels, 4),
         "megapixels_per_second": round(pixels / seconds / 1e6, 4),

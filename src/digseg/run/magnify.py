@@ -88,6 +88,22 @@ class Magnified:
         """Any tile will do: what the network sees is rounded to its own multiple."""
         return 1
 
+    @property
+    def preferred_batch(self) -> int:
+        """As many tiles at once as the model itself likes."""
+        return int(getattr(self.model, "preferred_batch", 1))
+
+    def vram_bytes(self, tile: tuple[int, int], prompts: int, batch: int) -> int | None:
+        """Peak on the GPU for a batch of tiles, at the size that the network sees.
+
+        `None` where the model can't tell.
+        """
+        told = getattr(self.model, "vram_bytes", None)
+        if not callable(told):
+            return None
+        rows, columns = self._scales(*tile)
+        return int(told((rows.new, columns.new), prompts, batch))
+
     def __call__(self, tiles: Float32Array, prompts: Sequence[Prompt]) -> Float32Array:
         rows, columns = self._scales(tiles.shape[-2], tiles.shape[-1])
         return _back(self.model(_seen(tiles, rows, columns), prompts), rows, columns)
