@@ -6,6 +6,8 @@ included), the model at work, tiles waiting for it, answers waiting to be writte
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import mmap
 import threading
 from collections.abc import Callable
@@ -54,6 +56,25 @@ def family_bytes() -> int:
         except psutil.Error:  # gone meanwhile
             continue
     return total
+
+
+def give_back() -> None:
+    """Hand memory that was freed back to the system, where the C library keeps it.
+
+    glibc holds on to what large arrays leave behind, in a pool for each thread; over a long run
+    of many threads the holes add up.
+    """
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@functools.cache
+def _trim() -> Callable[[int], int] | None:
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
+        return None
 
 
 def free_bytes() -> int:

@@ -16,6 +16,7 @@ from digseg.engine.lending import Lending
 from digseg.engine.plan import Block
 from digseg.engine.state import leftovers_path, load_leftovers
 from digseg.engine.store import ProbabilityStore
+from digseg.memory import give_back
 from digseg.tiles import Tile
 from digseg.types import UInt8Array
 
@@ -114,6 +115,7 @@ class BlockWriter:
             self._save_leftovers(block)
         self._state.commit(block, failed, files)
         self._block, self._buffers, self._arrays = None, {}, _NOTHING
+        give_back()
         tiles = len(self._plan.touching(block)) - len(failed)
         return Written(block, tiles, failed, files)
 
