@@ -18,29 +18,43 @@ SECONDS = 5.0
 MEGABYTES = 500
 
 _CHILD = """
-import json, sys, time
-from digseg import io
-from digseg.errors import DigsegError
+import contextlib, io, json, sys, time
+from digseg.cli.main import main
+command = json.loads(sys.argv[1])
 def peak():
     # Not ru_maxrss: that of a child begins with what its parent held.
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-for path in sys.argv[1:]:
+for path in sys.argv[2:]:
     start = time.process_time()
-    try:
-        io.info(path)
-        code, text = 0, ""
-    except DigsegError as error:
-        code, text = error.exit_code, str(error)
-    most = peak() // 1024
-    print(json.dumps([path, code, text, time.process_time() - start, most]), flush=True)
+    out, text = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(text):
+        code = main([path if word == "FILE" else word for word in command])
+    took, most = time.process_time() - start, peak() // 1024
+    print(json.dumps([path, code, out.getvalue(), text.getvalue(), took, most]), flush=True)
 """
 
+#: What people do with a file; the output is named in a folder of its own.
+_COMMANDS = {
+    "info": ["info", "FILE"],
+    "info --json": ["info", "FILE", "--json"],
+    "segment": ["segment", "FILE", "-p", "water", "-o", "OUT/mask.tif"],
+    "verify": ["verify", "FILE", "FILE"],
+}
 
-def test_all_are_refused_in_time_and_memory(tmp_path: Path) -> None:
-    paths = make_all(tmp_path)
+
+@pytest.mark.parametrize("how", _COMMANDS)
+def test_all_are_refused_in_time_and_memory(tmp_path: Path, how: str) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "in").mkdir()
+    out.mkdir()
+    paths = make_all(tmp_path / "in")
+    if how in ("segment", "verify"):
+        # It opens, and only its pixels are missing: what that means for a run is tested below.
+        paths = [path for path in paths if path.name != "no_source.vrt"]
+    command = [word.replace("OUT", str(out)) for word in _COMMANDS[how]]
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", _CHILD, *map(str, paths)],
+        [sys.executable, "-W", "error", "-c", _CHILD, json.dumps(command), *map(str, paths)],
         capture_output=True,
         text=True,
         check=False,
@@ -50,12 +64,28 @@ def test_all_are_refused_in_time_and_memory(tmp_path: Path) -> None:
     assert done.returncode == 0, (done.stderr[-2000:], rows[-1:])
     assert [row[0] for row in rows] == [str(path) for path in paths]
     # The child opens them one after the other, so its peak is that of the worst of them.
-    wrong = [row for row in rows if row[1] != 3 or row[3] > SECONDS or row[4] > MEGABYTES]
+    wrong = [row for row in rows if row[1] != 3 or row[4] > SECONDS or row[5] > MEGABYTES]
     assert wrong == []
-    for _, _, text, _, _ in rows:
-        assert text.endswith(".")
-        assert "\n" not in text
+    for _, _, answer, text, _, _ in rows:
+        assert answer == ""
+        assert text.endswith(".\n")
+        assert text.count("\n") == 1
         assert "Traceback" not in text
+    assert list(out.iterdir()) == []
+
+
+def test_a_mosaic_of_files_that_are_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It opens, but not one tile of it can be read: refused, and nothing stays of the run."""
+    make_all(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    words = ["segment", str(tmp_path / "no_source.vrt"), "-p", "water", "-q"]
+    assert main([*words, "-o", str(tmp_path / "mask.tif")]) == 3
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "missing.tif" in said.err.splitlines()[-1]
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_nothing_left_the_archives(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def _print_summary(result: Result) -> None:
     summary = result.summary()
     table = Table("id", "prompt", "share", "size")
     for row in summary["labels"]:
-        share = f"{100 * row['share']:.2f} %"
+        share = "" if row["share"] is None else f"{100 * row['share']:.2f} %"  # no data at all
         table.add_row(str(row["id"]), row["name"], share, size_text(row))
     out = console()
     out.print(table)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from digseg.errors import InputError
 from digseg.events import Callback, CancelToken, Notice, StageStarted, ignore
 from digseg.raster import Raster, Volume
 from digseg.run.asked import source_of
@@ -21,9 +22,10 @@ from digseg.run.region import part_of
 from digseg.run.uncertainty import write_spread
 from digseg.run.views import make_mask
 from digseg.settings import SegmentSettings
-from digseg.types import SegmentationModel
+from digseg.types import SegmentationModel, TileSource
 
 if TYPE_CHECKING:
+    from digseg.engine import EngineResult
     from digseg.run.api import Result
 
 
@@ -82,6 +84,8 @@ def execute(
     recipe = job.recipe(model_identity=model.identity, source_identity=source.identity)
     passes = Passes(opened, model, job, place.store, recipe, callback, cancel, order, watched)
     done = passes.run()
+    if len(done.failed) == done.store.plan.lattice.count:
+        _refuse_unreadable(done, source, place)
     # 5. Store to labels, in the file's own order.
     mask = make_mask(opened, done.store, job, failed=bool(done.failed))
     result = Result(
@@ -158,6 +162,20 @@ def _open(job: Job, callback: Callback) -> Raster | Volume:
         # What a reader is in doubt of (a tilted gantry, disagreeing affines) is said, not hidden.
         callback(Notice(f"{job.input}: {note}"))
     return image
+
+
+def _refuse_unreadable(done: EngineResult, source: TileSource, place: _Place) -> None:
+    """Raise what reading says where no tile at all can be read; nothing of the run stays.
+
+    A file that opens may still hold no pixels: a mosaic of files that are gone, say. Tiles that the
+    model failed at are another matter, and are kept for a resume.
+    """
+    tile = done.failed[0]
+    try:
+        source.read(tile.plane, done.store.plan.lattice.window(tile))
+    except InputError:
+        shutil.rmtree(place.store, ignore_errors=True)
+        raise
 
 
 @dataclass(frozen=True)
