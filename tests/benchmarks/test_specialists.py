@@ -82,9 +82,10 @@ def test_street_scenes_from_both_starts(
     more = ["--threads", "1", "--only", only, "--json", str(out)]
     monkeypatch.setattr("sys.argv", ["camvid", *words, *more])
     assert camvid.main() == 0
-    told = json.loads(out.read_text())
+    told = json.loads(out.read_text())["runs"]
     assert set(told) == {only}
     assert 0 <= told[only]["miou"] <= 1
+    assert told[only]["pictures"] == 2
     assert f"| {only} |" in capsys.readouterr().out
 
 

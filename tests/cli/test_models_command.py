@@ -79,3 +79,23 @@ def test_no_network_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["models", "fetch", "no id at all"]) == 2
     assert main(["models", "convert", "nobody/nothing", "-o", str(tmp_path / "o")]) == 3
     assert "connect to the network" in capsys.readouterr().err
+
+
+def test_distil_gives_a_converted_model_a_mask_decoder(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    converted, out = tmp_path / "converted", tmp_path / "small"
+    assert main(["models", "convert", str(checkpoint), "-o", str(converted)]) == 0
+    words = ["models", "distil", str(converted), "-o", str(out), "--size", "64"]
+    assert main([*words, "--minutes", "0"]) == 2
+    assert main([*words, "--steps", "1", "--data", str(tmp_path / "nowhere")]) == 3
+    assert not out.exists()
+    capsys.readouterr()
+    assert main([*words, "--steps", "1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["components"]["mask_decoder"] == "MaskDecoder"
+    assert 0 <= told["distilled"]["distilled_iou"] <= 1
+    assert main([*words, "--steps", "1"]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert main(["models", "distil", str(out), "-o", str(tmp_path / "x"), "--steps", "1"]) == 2
+    assert "mask decoder already" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""``models list | show | fetch | import | convert``."""
+"""``models list | show | fetch | import | convert | distil``."""
 
 from __future__ import annotations
 
@@ -54,9 +54,32 @@ def register(subparsers: Subparsers) -> None:
     converted.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
     converted.add_argument("--seed", type=int, default=0, help="of the new layers")
     converted.set_defaults(run=run_convert)
-    for one in (fetched, imported, converted):
+
+    distilled = actions.add_parser(
+        "distil",
+        help="give a converted model a small decoder of masks",
+        description="Fit a one-channel mask decoder to the full decoder of a converted model's "
+        "VAE, which is most of the work of one step, and save the model with it. Before or after "
+        "training.",
+    )
+    distilled.add_argument("model", metavar="PIPELINE", help="name or folder of a model")
+    distilled.add_argument("-o", "--output", required=True, metavar="DIR")
+    distilled.add_argument("--minutes", type=float, default=10.0)
+    distilled.add_argument("--steps", type=int, default=0, help="in place of minutes")
+    distilled.add_argument(
+        "--data",
+        nargs="*",
+        default=(),
+        metavar="FOLDER",
+        help="labelled data whose masks are learned from; made-up shapes where there are none",
+    )
+    distilled.add_argument("--size", type=int, default=128, help="side of the masks, pixels")
+    distilled.add_argument("--precision", choices=("no", "bf16"), default="no")
+    distilled.add_argument("--seed", type=int, default=0)
+    distilled.set_defaults(run=run_distil)
+    for one in (fetched, imported, converted, distilled):
         one.add_argument("--overwrite", action="store_true", help="replace what is there")
-    for one in (listed, shown, fetched, imported, converted):
+    for one in (listed, shown, fetched, imported, converted, distilled):
         one.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 
@@ -122,6 +145,36 @@ def run_convert(args: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     return code
+
+
+def run_distil(args: argparse.Namespace) -> int:
+    from digseg.cli.output import print_json
+    from digseg.train.distil import DistilSettings
+    from digseg.train.distil_job import distil_model
+
+    settings = DistilSettings(
+        minutes=args.minutes,
+        steps=args.steps,
+        size=args.size,
+        seed=args.seed,
+        half=args.precision == "bf16",
+    )
+    info, found = distil_model(
+        args.model,
+        args.output,
+        args.data,
+        settings,
+        overwrite=args.overwrite,
+        listen=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    if args.json:
+        print_json({**info.to_dict(), "distilled": found})
+        return 0
+    print(
+        f"{info.name}: {info.folder} ({format_size(info.size)}); IoU of masks through the full "
+        f"decoder {found['full_iou']:.4f}, through the small one {found['distilled_iou']:.4f}"
+    )
+    return 0
 
 
 def _say(info: ModelInfo, as_json: bool) -> int:

@@ -94,7 +94,7 @@ def convert_model(
         ``target`` is there and ``overwrite`` is false.
     """
     place = Path(target).expanduser()
-    _refuse_existing(place, overwrite)
+    refuse_existing(place, overwrite)
     from digseg.model.adapter import quiet
     from digseg.model.convert import from_stable_diffusion
 
@@ -137,7 +137,7 @@ def check_model(folder: Path) -> None:
 
 def write_folder(target: Path, write: Callable[[Path], object], *, overwrite: bool = False) -> None:
     """Let ``write`` fill a folder beside ``target``, then rename it."""
-    _refuse_existing(target, overwrite)
+    refuse_existing(target, overwrite)
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -150,7 +150,14 @@ def write_folder(target: Path, write: Callable[[Path], object], *, overwrite: bo
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _refuse_existing(target: Path, overwrite: bool) -> None:
+def refuse_existing(target: Path, overwrite: bool) -> None:
+    """Stop before the work where its output would have to replace something.
+
+    Raises
+    ------
+    OutputExistsError
+        Something is in ``target`` and ``overwrite`` is false.
+    """
     if target.exists() and not overwrite and (target.is_file() or any(target.iterdir())):
         raise OutputExistsError(f"{target} is there already: use another name, or --overwrite.")
 
@@ -161,7 +168,7 @@ def _place(name: str, overwrite: bool) -> Path:
     if (shipped_folder() / name).exists():
         raise UsageError(f"{name!r} is the name of a shipped model: use another with --name.")
     target = local_folder() / name
-    _refuse_existing(target, overwrite)
+    refuse_existing(target, overwrite)
     return target
 
 

@@ -104,6 +104,8 @@ def run_job(
     for folder, settings in stages:
         number = settings.stage
         heard = (lambda done, n=number: listen(n, done)) if listen is not None else None
+        for part in (pipeline.unet, *_trained_parts(pipeline)):
+            part.requires_grad_(True)  # the stage before froze what it has no loss for
         pipeline = train_sets(pipeline, prepared, settings, folder, job.mix, heard)
         if settings.lora_rank:
             # What was learned beside the weights becomes part of them, so that any reader of
@@ -127,13 +129,24 @@ def _first(job: TrainJob) -> DiGSegPipeline:
     pipeline.to(torch.float32)
     if not job.fresh:
         return pipeline
-    return new_pipeline(
+    made = new_pipeline(
         Layout(latents=pipeline.parts.mask_channels),
         pipeline.vae,
         pipeline.text_encoder,
         pipeline.tokenizer,
         seed=job.settings.seed,
     )
+    given = pipeline.text_pathway
+    mine = made.text_pathway.projection
+    if given is not None and given.projection.weight.shape == mine.weight.shape:
+        # Part of the text tower: it never learns, and says which words are alike.
+        mine.load_state_dict(given.projection.state_dict())
+    return made
+
+
+def _trained_parts(pipeline: DiGSegPipeline) -> list[Any]:
+    parts = (pipeline.text_pathway, pipeline.image_encoder, pipeline.mask_decoder)
+    return [part for part in parts if part is not None]
 
 
 def _make_place(job: TrainJob) -> None:
