@@ -175,6 +175,36 @@ class Controller:
         drawn = [layer for layer in self.viewer.layers if layer._type_string == "shapes"]
         return sorted(drawn, key=lambda layer: layer not in self.viewer.layers.selection)
 
+    def add_drawing(self) -> Any:
+        """A Shapes layer that lies on the image as it does, ready to draw a polygon on."""
+        from napari.layers import Shapes
+
+        try:
+            layer = self.layer()
+        except UsageError as error:
+            self.say(self.status.phase, str(error), problem=True)
+            return None
+        finest = layer.data[0] if layer.multiscale else layer.data
+        drawing = Shapes(
+            ndim=layer.ndim,
+            name="region",
+            scale=layer.scale,
+            translate=layer.translate,
+            rotate=layer.rotate,
+            shear=layer.shear,
+            affine=layer.affine,
+            # Layers in other units make napari drop the units of all.
+            units=layer.units,
+            axis_labels=layer.axis_labels,
+            face_color="transparent",
+            edge_color="white",
+            edge_width=max(1.0, max(finest.shape[: layer.ndim][-2:]) / 300),
+        )
+        self.viewer.add_layer(drawing)
+        drawing.mode = "add_polygon"
+        self.say(self.status.phase, "Click the corners of the polygon; Enter or Escape ends it.")
+        return drawing
+
     # -- listening -------------------------------------------------------------------------------
 
     @property

@@ -6,18 +6,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digseg.errors import DigsegError, UsageError
 from digseg.events import BlockWritten, RunPlanned, StageStarted, TileFailed
 from digseg.prompts import Prompt
-from digseg.run.job import Job, Outputs
-from digseg.settings import SegmentSettings
+from digseg.run.job import Job
 from napari_digseg import _protocol
 from napari_digseg._inputs import Target
+from napari_digseg._jobs import added_prompts, job_of
 from napari_digseg._protocol import Message
-from napari_digseg._regions import Region, region_of, visible_bounds
+from napari_digseg._regions import visible_bounds
 from napari_digseg._runs import Run
 from napari_digseg._status import duration
 
@@ -62,7 +61,7 @@ class Runs:
         try:
             if desk.state.problem:
                 raise UsageError(desk.state.problem)
-            added = self._added_prompts()
+            added = added_prompts(desk)
             if added:
                 self._extend(added)
                 return
@@ -100,7 +99,7 @@ class Runs:
     @property
     def can_extend(self) -> bool:
         """Whether the form asks for the finished run's prompts and some more."""
-        return bool(self._added_prompts())
+        return bool(added_prompts(self._desk))
 
     # -- beginning -------------------------------------------------------------------------------
 
@@ -117,7 +116,7 @@ class Runs:
 
     def _begin(self, layer: Any, target: Target) -> None:
         desk = self._desk
-        job, region = self._job(layer, target)
+        job, region = job_of(desk, layer, target)
         desk.previews.clear()
         if desk.run is not None:
             desk.run.close()
@@ -149,51 +148,6 @@ class Runs:
                 "added": [prompt.to_dict() for prompt in added],
             }
         )
-
-    def _added_prompts(self) -> list[Prompt]:
-        """Prompts of the form that the finished run lacks; none where it can't be extended."""
-        desk, run = self._desk, self._desk.run
-        if run is None or desk.status.phase != "finished" or run.failed:
-            return []
-        settings = run.job.settings
-        several = settings.planes == "zyx" or settings.propagate
-        if several or run.job.outputs.uncertainty is not None:
-            return []
-        old = {(p.name, p.synonyms, p.negative) for p in run.job.prompts}
-        new = [row.prompt for row in desk.state.rows]
-        added = [p for p in new if (p.name, p.synonyms, p.negative) not in old]
-        kept = len(new) - len(added)
-        if kept != len(old) or not added or any(p.negative for p in added):
-            return []
-        try:
-            layer = desk.layer()
-            target = desk.targets.known(layer, desk.point(layer))
-            if layer is not run.image_layer or target is None:
-                return []
-            job, region = self._job(layer, target)
-        except DigsegError:
-            return []
-        same_place = region.bounds == run.bounds and job.outline == run.job.outline
-        return added if same_place and _lasting(job.settings) == _lasting(settings) else []
-
-    def _job(self, layer: Any, target: Target) -> tuple[Job, Region]:
-        """The job that the form describes, and the region in the layer's axes."""
-        desk = self._desk
-        region = region_of(desk.state, layer, target, desk.point(layer), desk.shapes())
-        number = desk.run.number + 1 if desk.run is not None else 1
-        stem = f"run-{int(time.time())}-{number}"
-        spread = None
-        if desk.state.uncertainty and desk.state.settings.ensemble > 1:
-            spread = desk.folder / f"{stem}-spread{'.tif' if target.ndim == 2 else '.nii.gz'}"
-        job = Job(
-            target.path,
-            desk.state.prompts,
-            desk.state.run_settings.with_(time=target.time),
-            Outputs(probabilities=Path(desk.folder / f"{stem}.zarr"), uncertainty=spread),
-            region=None if region.bounds is None else target.file_bounds(region.bounds),
-            outline=None if region.drawn is None else target.file_outline(region.drawn),
-        )
-        return job, region
 
     # -- what is on screen -----------------------------------------------------------------------
 
@@ -312,8 +266,3 @@ def _progress(run: Run) -> str:
         return "Segmenting."
     left = spent / run.blocks_done * (run.blocks - run.blocks_done)
     return f"Segmenting, about {duration(left)} left."
-
-
-def _lasting(settings: SegmentSettings) -> SegmentSettings:
-    """Settings without thresholds, which cost no new run."""
-    return settings.with_(threshold=0.5, thresholds={})

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from digseg.engine import ProbabilityStore
 from digseg.events import BlockWritten
 from digseg.lazy import Bounds
@@ -19,6 +17,7 @@ from digseg.raster import ClassTable
 from digseg.run.job import Job, Outputs
 from digseg.settings import SegmentSettings
 from digseg.types import UInt8Array
+from napari_digseg._coverage import coverage_layer
 from napari_digseg._inputs import Target, placed_like
 from napari_digseg._labels import class_kwargs, labels_metadata
 from napari_digseg._live import LiveLabels
@@ -27,15 +26,6 @@ from napari_digseg._place import KEY
 from napari_digseg._places import Place, close_calls, disagreements
 from napari_digseg._state import State
 from napari_digseg._summaries import coverage_map, histograms, read_coverage
-
-_COVERAGE_COLORS = {
-    None: (0.0, 0.0, 0.0, 0.0),
-    0: (0.0, 0.0, 0.0, 0.0),
-    1: (0.28, 0.66, 0.42, 1.0),
-    2: (0.90, 0.22, 0.21, 1.0),
-    3: (0.60, 0.60, 0.65, 1.0),
-}
-_COVERAGE_NAMES = ["pending", "done", "failed", "no data"]
 
 
 @dataclass(eq=False)
@@ -152,32 +142,13 @@ class Run:
 
     def show_coverage(self, viewer: Any, visible: bool) -> None:
         """Show which parts are done, failed, without data or still pending."""
-        from napari.layers import Labels
-
         if self._coverage_data is None:
             return
         if self.coverage is None or self.coverage not in viewer.layers:
             if not visible:
                 return
-            turn, factor = self.to_layer, self._factor
-            data = self._coverage_data[0] if turn is None else turn.apply(self._coverage_data)
             kwargs = placed_like(self.image_layer, self.target, self.starts)
-            scale = np.asarray(kwargs["scale"])
-            steps = np.ones(len(scale))
-            steps[-2:] = factor
-            if turn is not None and turn != Turn():
-                steps = np.asarray([1.0, factor, factor])[list(turn.order)]
-            # A reduced pixel is centred between those it stands for.
-            kwargs["translate"] = tuple(np.asarray(kwargs["translate"]) + scale * (steps - 1) / 2)
-            kwargs["scale"] = tuple(scale * steps)
-            self.coverage = Labels(
-                data,
-                name="coverage",
-                opacity=0.35,
-                colormap=_COVERAGE_COLORS,
-                features={"index": list(range(4)), "state": _COVERAGE_NAMES},
-                **kwargs,
-            )
+            self.coverage = coverage_layer(self._coverage_data, self._factor, self.to_layer, kwargs)
             viewer.add_layer(self.coverage)
         self.coverage.visible = visible
 

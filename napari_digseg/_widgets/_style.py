@@ -24,14 +24,15 @@ QPushButton#danger:disabled {{ background: rgba(128, 128, 128, 50); }}
 QLabel#hint {{ color: rgba(140, 148, 158, 230); }}
 QFrame#row QLabel#name {{ font-weight: 600; }}
 QLabel#heading {{ font-weight: 600; padding-top: 4px; }}
-QLabel#command {{ color: rgba(140, 148, 158, 230); font-family: monospace; }}
+QLabel#command {{ color: rgba(140, 148, 158, 230); font-family: monospace;
+    font-size: 11px; padding: 0px; }}
 QLabel#bad {{ color: {BAD}; }}
 QProgressBar {{ max-height: 6px; border: none; border-radius: 3px;
     background: rgba(128, 128, 128, 60); }}
 QProgressBar::chunk {{ background: {ACCENT}; border-radius: 3px; }}
 QFrame#row {{ border: 1px solid rgba(128, 128, 128, 70); border-radius: 5px;
     background: rgba(128, 128, 128, 22); }}
-QFrame#row QLabel {{ background: transparent; }}
+QFrame#row QLabel {{ background: transparent; padding: 0px; }}
 QToolButton#flat {{ border: none; background: transparent; padding: 1px 3px; }}
 QToolButton#flat:hover {{ background: rgba(128, 128, 128, 80); border-radius: 3px; }}
 """

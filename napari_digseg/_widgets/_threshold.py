@@ -37,6 +37,11 @@ class ThresholdSlider(QWidget):
     def value(self) -> float:
         return self._value
 
+    @property
+    def heights(self) -> Any:
+        """Heights of the bars, from 0 to 1, the least probability first."""
+        return self._heights
+
     def set_value(self, value: float) -> None:
         """Show a value without telling anybody."""
         if value != self._value:

@@ -33,6 +33,7 @@ from napari_digseg._widgets._style import SHEET, button, flat, heading, line
 if TYPE_CHECKING:
     import napari
 
+_COMMAND_HEIGHT = 44  # pixels: three lines
 _PREVIEW_MS = 350  # of quiet before a preview is asked for
 
 
@@ -70,7 +71,8 @@ class SegmentWidget(QWidget):
         self.advanced = Advanced(
             self.controller.state, self.controller.preferences, self._set_settings, self._complain
         )
-        folded = QCollapsible("Model and settings")
+        folded = QCollapsible("Model and settings", expandedIcon="▾", collapsedIcon="▸")
+        folded.layout().setContentsMargins(0, 0, 0, 0)
         folded.addWidget(self.advanced)
         folded.collapse(animate=False)
         self.folded = folded
@@ -84,6 +86,9 @@ class SegmentWidget(QWidget):
         where = QHBoxLayout()
         where.addWidget(heading("Where"))
         where.addWidget(self.region, 1)
+        tip = "Add a Shapes layer that lies on the image, and draw a polygon on it."
+        self.draw = button("Draw", self.controller.add_drawing, tip)
+        where.addWidget(self.draw)
         form.addLayout(where)
         # A row of its own: napari's spin boxes are wide.
         self.slab = QWidget()
@@ -127,6 +132,8 @@ class SegmentWidget(QWidget):
         self.progress.setTextVisible(False)
         self.command = QElidingLabel()
         self.command.setObjectName("command")
+        self.command.setWordWrap(True)
+        self.command.setMaximumHeight(_COMMAND_HEIGHT)
         self.copy = flat(copy(), self._copy, "Copy the command line.")
         layout = QVBoxLayout()
         first, second, third = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
@@ -215,6 +222,7 @@ class SegmentWidget(QWidget):
         self.advanced.show_model(state.settings.model)
         self.prompts.show_state(state, run.histograms if run is not None else {})
         self.slab.setVisible(state.region == "slab")
+        self.draw.setVisible(state.region == "drawn shape")
         busy = control.running
         self.run.setEnabled(not busy and not state.problem)
         self.run.setText("Segment what is new" if control.runs.can_extend else "Segment")

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ import rasterio
 from napari.components import ViewerModel
 from napari_digseg._controller import Controller
 from napari_digseg._worker import EngineProcess
+from npe2 import PluginManifest
 from rasterio.transform import Affine
 
+ROOT = Path(__file__).parents[2]
 TRANSFORM = Affine(10.0, 0.0, 500_000.0, 0.0, -10.0, 4_100_000.0)
 
 Until = Callable[..., None]
@@ -79,3 +82,35 @@ def until() -> Until:
         raise AssertionError(f"waited {seconds} s; the status is {control.status}")
 
     return wait
+
+
+@pytest.fixture
+def viewer(
+    make_napari_viewer: Any, npe2pm: Any, engine: EngineProcess, monkeypatch: pytest.MonkeyPatch
+) -> Any:
+    """A viewer that knows this plugin and napari's own readers; the engine is the tests'."""
+    from napari_digseg._widgets import _session
+
+    npe2pm.register(PluginManifest.from_file(ROOT / "napari.yaml"))
+    npe2pm.register(PluginManifest.from_distribution("napari"))
+    engine.poll()
+    monkeypatch.setattr(
+        _session, "Controller", lambda viewer, preferences: Controller(viewer, engine, preferences)
+    )
+    return make_napari_viewer()
+
+
+@pytest.fixture
+def wait() -> Until:
+    """Lets the event loop run until something holds."""
+
+    from qtpy.QtWidgets import QApplication
+
+    def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+        end = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < end, f"waited {seconds} s"
+            QApplication.processEvents()
+            time.sleep(0.005)
+
+    return until

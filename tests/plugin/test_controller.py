@@ -344,6 +344,26 @@ def test_a_drawn_shape_limits_the_labels_and_its_command_gives_the_same_bytes(
     assert out.read_bytes() == again.read_bytes() == replayed.read_bytes()
 
 
+def test_a_drawing_lies_on_the_image_as_it_does(
+    scene: Path, controller: Make, until: Until
+) -> None:
+    control = opened(controller(), scene, "red", "blue")
+    drawing = control.add_drawing()
+    image = control.viewer.layers[0]
+    assert drawing.mode == "add_polygon"
+    assert drawing.units == image.units
+    np.testing.assert_allclose(drawing.data_to_world((3, 5)), image.data_to_world((3, 5)))
+    drawing.add_polygons([np.array([(9.5, 19.5), (9.5, 299.5), (109.5, 19.5)])])
+    control.set(replace(control.state, region="drawn shape"))
+    control.runs.start()
+    until(control, lambda: finished(control))
+    labels = shown(control)
+    assert labels.shape == (100, 280)
+    assert (labels > 0).sum() == pytest.approx(100 * 280 / 2, rel=0.02)
+    assert labels[0, 0] == 1
+    assert labels[-1, -1] == 0
+
+
 def test_a_line_is_no_region(scene: Path, controller: Make) -> None:
     control = opened(controller(), scene, "red")
     draw(control, ((40, 150), (100, 260)), "line")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,57 +16,9 @@ from npe2 import PluginManifest
 from qtpy.QtCore import QPointF, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
+from tests.plugin.gui import Wait, done, segment_widget, typed
 
 ROOT = Path(__file__).parents[2]
-
-Wait = Callable[..., None]
-
-
-@pytest.fixture
-def viewer(
-    make_napari_viewer: Any, npe2pm: Any, engine: EngineProcess, monkeypatch: pytest.MonkeyPatch
-) -> Any:
-    """A viewer that knows this plugin and napari's own readers; the engine is the tests'."""
-    npe2pm.register(PluginManifest.from_file(ROOT / "napari.yaml"))
-    npe2pm.register(PluginManifest.from_distribution("napari"))
-    engine.poll()
-    monkeypatch.setattr(
-        _session, "Controller", lambda viewer, preferences: Controller(viewer, engine, preferences)
-    )
-    return make_napari_viewer()
-
-
-@pytest.fixture
-def wait() -> Wait:
-    """Lets the event loop run until something holds."""
-
-    def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-        end = time.monotonic() + seconds
-        while not holds():
-            assert time.monotonic() < end, f"waited {seconds} s"
-            QApplication.processEvents()
-            time.sleep(0.005)
-
-    return until
-
-
-def segment_widget(viewer: Any) -> Any:
-    widget = viewer.window.add_plugin_dock_widget("napari-digseg", "Segment by text")[1]
-    widget.live_preview.setChecked(False)
-    widget.advanced.tile.setValue(128)
-    widget.advanced.overlap.setValue(32)
-    return widget
-
-
-def typed(widget: Any, *prompts: str) -> None:
-    for prompt in prompts:
-        QTest.keyClicks(widget.prompts.entry, prompt)
-        QTest.keyClick(widget.prompts.entry, Qt.Key.Key_Return)
-
-
-def done(widget: Any) -> Callable[[], bool]:
-    control = widget.controller
-    return lambda: control.status.phase == "finished" and not control.run.busy
 
 
 def test_from_a_dropped_file_to_a_saved_one_and_back(

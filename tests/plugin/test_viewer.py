@@ -1,0 +1,289 @@
+"""As a person meets it: dropped files, menus, keys, sliders, names on hover, training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import rasterio
+from npe2 import PluginManifest
+from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
+from qtpy.QtGui import QDropEvent
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+from tests.io.dicom_files import ct_series
+from tests.plugin.gui import Wait, done, segment_widget, typed
+from tests.train.tiny import save_tiny
+
+from digseg.grid import Grid
+from digseg.io.images import write_image
+from digseg.raster import Volume
+
+ROOT = Path(__file__).parents[2]
+
+
+def make_tif(folder: Path) -> tuple[Path, tuple[int, ...]]:
+    path = folder / "dropped.tif"
+    profile = {"driver": "GTiff", "count": 1, "height": 40, "width": 50, "dtype": "uint8"}
+    with rasterio.open(
+        path, "w", **profile, crs="EPSG:32631", transform=rasterio.Affine(1, 0, 9, 0, -1, 9)
+    ) as dataset:
+        dataset.write(np.arange(2000, dtype=np.uint8).reshape(1, 40, 50))
+    return path, (40, 50)
+
+
+def make_nifti(folder: Path) -> tuple[Path, tuple[int, ...]]:
+    path = folder / "dropped.nii.gz"
+    data = np.zeros((6, 7, 8), np.int16)
+    nibabel.save(nibabel.Nifti1Image(data, np.diag([1.0, 1.0, 2.0, 1.0])), path)
+    return path, (8, 7, 6)
+
+
+def make_dicom(folder: Path) -> tuple[Path, tuple[int, ...]]:
+    series = folder / "series"
+    series.mkdir()
+    pixels = ct_series(series, 4)
+    return series, tuple(pixels.shape)
+
+
+def make_zarr(folder: Path) -> tuple[Path, tuple[int, ...]]:
+    path = folder / "dropped.ome.zarr"
+    grid = Grid.of((5, 6, 7), np.diag([1.0, 1.0, 3.0, 1.0]), space="patient", unit="millimetre")
+    write_image(Volume(np.ones((5, 6, 7), np.int16), grid), path)
+    return path, (5, 6, 7)
+
+
+@pytest.mark.parametrize("make", [make_tif, make_nifti, make_dicom, make_zarr])
+def test_a_dropped_file_opens_in_its_place(
+    make: Callable[[Path], tuple[Path, tuple[int, ...]]],
+    viewer: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from napari._qt.dialogs.qt_reader_dialog import QtReaderDialog
+
+    # What napari asks where it can read a file itself, too.
+    monkeypatch.setattr(QtReaderDialog, "get_user_choices", lambda self: ("DiGSeg", False))
+    path, shape = make(tmp_path)
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path))])
+    event = QDropEvent(
+        QPointF(9, 9),
+        Qt.DropAction.CopyAction,
+        data,
+        Qt.MouseButton.LeftButton,
+        Qt.KeyboardModifier.NoModifier,
+    )
+    viewer.window._qt_viewer.dropEvent(event)
+    (layer,) = viewer.layers
+    found = layer.data[0] if layer.multiscale else layer.data
+    assert sorted(found.shape) == sorted(shape)
+    assert layer.metadata["digseg"]["path"] == str(path)
+    widget = segment_widget(viewer)
+    assert widget.layer.currentText() == layer.name
+
+
+@pytest.fixture
+def menus(viewer: Any) -> Iterator[Any]:
+    """The application's menus with this plugin's entries, as a start of napari makes them."""
+    from napari._app_model import get_app_model
+    from napari.plugins._npe2 import _npe2_manifest_to_actions
+
+    app = get_app_model()
+    actions, submenus = _npe2_manifest_to_actions(PluginManifest.from_file(ROOT / "napari.yaml"))
+    leave = [app.register_actions(actions), app.menus.append_menu_items(submenus)]
+    yield app.menus
+    for dispose in leave:
+        if dispose is not None:
+            dispose()
+
+
+def test_entries_stand_where_people_look(menus: Any, viewer: Any) -> None:
+    def titles(menu: str) -> set[str]:
+        items = menus.get_menu(menu)
+        return {item.command.title for item in items if hasattr(item, "command")}
+
+    assert {"Segment by text (DiGSeg)", "Review a segmentation (DiGSeg)"} <= titles(
+        "napari/layers/segment"
+    )
+    assert "Train on my labels (DiGSeg)" in titles("napari/layers/classify")
+    # Every widget of a manifest is in the Plugins menu.
+    from napari._qt._qplugins._qnpe2 import _build_widgets_submenu_actions
+
+    manifest = PluginManifest.from_file(ROOT / "napari.yaml")
+    submenus, actions = _build_widgets_submenu_actions(manifest)
+    assert [entry for _, entry in submenus if entry.title == "DiGSeg"]
+    names = {action.title for action in actions}
+    assert {"Segment by text", "Review", "Models", "Train"} <= names
+
+
+def test_keys_run_preview_undo_and_stop(
+    viewer: Any, wait: Wait, scene: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer.open(scene, plugin="napari-digseg")
+    widget = segment_widget(viewer)
+    typed(widget, "slow=red")
+    viewer.window._qt_window.show()
+    viewer.window._qt_window.activateWindow()
+    wait(lambda: QApplication.activeWindow() is not None, 20)
+
+    def press(key: Qt.Key) -> None:
+        control = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.AltModifier
+        QTest.keyClick(viewer.window._qt_window, key, control)
+
+    control = widget.controller
+    press(Qt.Key.Key_V)
+    wait(lambda: "preview" in [layer.name for layer in viewer.layers])
+    press(Qt.Key.Key_R)
+    wait(lambda: control.status.phase == "running", 10)
+    wait(lambda: control.run is not None and control.run.blocks > 0)
+    press(Qt.Key.Key_X)
+    wait(lambda: control.status.phase == "stopped", 10)
+    control.change(control.state.edit("slow", threshold=0.7))
+    press(Qt.Key.Key_Z)
+    assert control.state.row("slow").threshold == 0.5
+
+
+def test_names_and_colours_are_the_same_on_hover_in_the_legend_and_on_screen(
+    viewer: Any, wait: Wait, scene: Path
+) -> None:
+    viewer.open(scene, plugin="napari-digseg")
+    widget = segment_widget(viewer)
+    typed(widget, "red", "blue")
+    widget.run.click()
+    wait(done(widget))
+    control = widget.controller
+    assert control.run.live.settle()
+    labels = control.run.labels
+    for column, name in ((20, "red"), (400, "blue")):
+        status = labels.get_status(labels.data_to_world((100, column)), world=True)
+        assert f"name: {name}" in status["value"] + status["coordinates"]
+        row = widget.prompts.row(name)
+        assert row.name.text() == name
+        swatch = row.color.icon().pixmap(16).toImage().pixelColor(8, 8).getRgbF()[:3]
+        value = int(labels.data[100, column])
+        np.testing.assert_allclose(labels.get_color(value)[:3], swatch, atol=1 / 128)
+        wait(lambda row=row: row.slider.heights.any())  # type: ignore[misc]
+        # All pixels of this prompt are in the last bars, the others' at the left.
+        assert row.slider.heights[-8:].any()
+
+
+def test_a_time_point_is_segmented_where_the_slider_stands(
+    viewer: Any, wait: Wait, tmp_path: Path
+) -> None:
+    data = np.full((64, 48, 4, 3), -100, np.int16)  # [x, y, z, t]
+    data[10:30, 5:25, :, 1] = 200
+    path = tmp_path / "series.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(data, np.diag([1.0, 1.0, 3.0, 1.0])), path)
+    viewer.open(path, plugin="napari-digseg")
+    assert viewer.layers[0].axis_labels == ("t", "z", "y", "x")
+    assert viewer.dims.nsteps[0] == 3
+    widget = segment_widget(viewer)
+    typed(widget, "bright")
+    widget.advanced.ct_window.setCurrentText("-100,200")
+    counts = []
+    for time_point in (1, 2):
+        viewer.dims.set_current_step(0, time_point)
+        widget.run.click()
+        wait(done(widget))
+        assert widget.controller.run.live.settle()
+        counts.append(int((np.asarray(widget.controller.run.labels.data) == 1).sum()))
+        assert f"--time {time_point}" in widget.controller.review.command_line
+    assert counts[0] == pytest.approx(20 * 20 * 4, rel=0.2)
+    assert counts[1] == 0
+
+
+def test_settings_of_the_person_are_in_the_form(viewer: Any, plugin_settings: Any) -> None:
+    from napari.settings import get_plugin_settings
+
+    chosen = get_plugin_settings("napari-digseg").digseg
+    chosen.preview, chosen.device, chosen.memory_gib = False, "cpu", 2.0
+    widget = viewer.window.add_plugin_dock_widget("napari-digseg", "Segment by text")[1]
+    assert not widget.live_preview.isChecked()
+    assert widget.advanced.device.currentText() == "cpu"
+    assert widget.controller.state.settings.memory == 2 << 30
+
+
+def test_a_model_chosen_on_the_shelf_stays_chosen(viewer: Any) -> None:
+    viewer.add_image(np.zeros((64, 64), np.uint8), name="picture")
+    widget = segment_widget(viewer)
+    widget.controller.shelf.use("another")
+    assert widget.advanced.model.currentText() == "another"
+    widget.advanced.seed.setValue(3)
+    assert widget.controller.state.settings.model == "another"
+
+
+@pytest.fixture
+def trainer(viewer: Any, tmp_path: Path) -> Any:
+    """The Train widget with a picture, painted labels and a model of a few thousand weights."""
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 60, (96, 128, 3), dtype=np.uint8)
+    labels = np.zeros((96, 128), np.uint8)
+    labels[8:50, 10:60] = 1
+    labels[60:90, 70:120] = 2
+    picture[labels == 1] += 150
+    viewer.add_image(picture, name="picture")
+    viewer.add_labels(labels, name="painted")
+    widget = viewer.window.add_plugin_dock_widget("napari-digseg", "Train")[1]
+    widget.controller.shelf.use(str(save_tiny(tmp_path / "tiny")))
+    widget.output.setText(str(tmp_path / "own"))
+    return widget
+
+
+def test_labels_become_a_model_with_a_curve_and_a_picture(
+    trainer: Any, wait: Wait, tmp_path: Path
+) -> None:
+    widget, control = trainer, trainer.controller
+    assert (widget.image.currentText(), widget.labels.currentText()) == ("picture", "painted")
+    assert widget.classes.rowCount() == 2
+    widget.classes.item(0, 1).setText("meadow")
+    widget.classes.item(1, 1).setText("woods")
+    widget.steps.setValue(3)
+    assert not widget.use.isEnabled()
+    widget.start.click()
+    assert not widget.start.isEnabled()
+    assert widget.stop.isVisibleTo(widget)
+    wait(lambda: not control.trainer.now.active, 300)
+    assert not control.trainer.now.problem, control.trainer.now.message
+    assert len(widget.curve.losses) == 3
+    assert all(np.isfinite(loss) for loss in widget.curve.losses)
+    assert not widget.picture.pixmap().isNull()
+    assert widget.picture.pixmap().width() >= 240
+    widget.use.click()
+    assert control.state.settings.model == control.trainer.now.model
+    from digseg.model import load
+    from digseg.prompts import Prompt
+
+    model = load(control.trainer.now.model, device="cpu", steps=1, ensemble=1, seed=0)
+    tile = np.zeros((1, 3, 64, 64), np.float32)
+    assert model(tile, (Prompt("meadow"), Prompt("woods"))).shape == (1, 2, 64, 64)
+    names = (tmp_path / "own").glob("**/*")
+    assert any(path.suffix == ".safetensors" for path in names)
+
+
+def test_a_training_stops_when_told(trainer: Any, wait: Wait) -> None:
+    widget, control = trainer, trainer.controller
+    widget.steps.setValue(100_000)
+    widget.start.click()
+    wait(lambda: len(widget.curve.losses) >= 2, 300)
+    widget.stop.click()
+    begun = time.monotonic()
+    wait(lambda: not control.trainer.now.active, 60)
+    assert time.monotonic() - begun < 20
+    assert widget.status.text() == "Stopped."
+    assert not widget.use.isEnabled()
+    assert widget.start.isEnabled()
+
+
+def test_what_can_not_be_trained_on_is_one_sentence(trainer: Any, viewer: Any, wait: Wait) -> None:
+    viewer.add_labels(np.zeros((10, 10), np.uint8), name="another size")
+    trainer.labels.setCurrentText("another size")
+    trainer.start.click()
+    wait(lambda: not trainer.controller.trainer.now.active)
+    assert trainer.controller.trainer.now.problem
+    assert "(10, 10)" in trainer.status.text()
