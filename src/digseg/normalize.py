@@ -30,9 +30,13 @@ class Stretch:
         span = np.asarray(self.high, dtype=np.float32).reshape(shape) - low
         # A flat channel has no span; it becomes 0 instead of dividing by nothing.
         span = np.where(span > 0, span, np.float32(np.inf))
-        scaled = (pixels.astype(np.float32) - low) / span
-        result: Float32Array = np.nan_to_num(np.clip(scaled, 0.0, 1.0), nan=0.0).astype(np.float32)
-        return result
+        # In place: tiles are read beside a model that wants the memory's speed for itself.
+        scaled: Float32Array = np.subtract(pixels, low, dtype=np.float32, casting="unsafe")
+        scaled /= span
+        np.clip(scaled, 0.0, 1.0, out=scaled)
+        if pixels.dtype.kind == "f":
+            scaled[np.isnan(scaled)] = 0.0
+        return scaled
 
 
 def is_display_ready(dtype: np.dtype[Any]) -> bool:

@@ -60,11 +60,14 @@ class RasterSource:
             raise IndexError(f"a raster has one plane, not plane {plane}")
         pixels = self.raster.read(window, self.bands)
         valid = self.raster.validity(window, pixels)
+        if not valid.any():  # nobody looks at what lies there
+            return np.zeros((3, *valid.shape), dtype=np.float32), valid
         if self.palette is not None:
             pixels = np.moveaxis(self.palette[pixels[0]], -1, 0)
         tile = self.stretch.apply(three_channels(pixels))
-        # What lies under nodata must not leak into the neighbours through the model.
-        tile *= valid
+        if not valid.all():
+            # What lies under nodata must not leak into the neighbours through the model.
+            tile *= valid
         return tile, valid
 
 
