@@ -22,6 +22,9 @@ from digseg.settings import format_size
 FREE_SHARE = 0.75
 #: Queues never need more than this to keep a model busy: eight tiles of 512 pixels.
 MOST_QUEUED = 24 << 20
+#: What reading and writing files holds while a run goes: GDAL's cache of 64 MiB, modules that are
+#: loaded on the way, buffers of zarr's threads, and what the C library has not given back yet.
+FILES = 112 << 20
 #: What dask and its dashboard add to a process.
 CLUSTER = 96 << 20
 _STATM, _STATUS, _PAGE = Path("/proc/self/statm"), Path("/proc/self/status"), mmap.PAGESIZE
@@ -112,6 +115,8 @@ class Needs:
     workers
         Processes beside this one that do the work, each with a program and a model of its own;
         0 where this process does it.
+    files
+        What reading and writing files takes in a process that does the work.
     """
 
     base: int
@@ -120,6 +125,7 @@ class Needs:
     answer: int
     block: int
     workers: int = 0
+    files: int = FILES
 
     @property
     def tiles(self) -> int:
@@ -130,7 +136,7 @@ class Needs:
     def each(self) -> int:
         """The smallest total of a process that does the work."""
         program = self.base + (CLUSTER if self.workers else 0)
-        return program + self.model + self.tiles + self.block
+        return program + self.model + self.tiles + self.block + self.files
 
     @property
     def least(self) -> int:
@@ -186,11 +192,12 @@ def _refusal(needs: Needs, allowed: int, asked: bool) -> str:
             f"workers, {format_size(needs.each)}: "
         )
         fewer = " fewer --workers,"
-    program = needs.each - needs.model - needs.tiles - needs.block
+    program = needs.each - needs.model - needs.tiles - needs.block - needs.files
     return (
         f"The run needs {format_size(needs.least)} ({several}{format_size(program)} program and "
         f"model, {format_size(needs.model)} to compute, {format_size(needs.tiles)} tiles, "
-        f"{format_size(needs.block)} for a block), but {format_size(allowed)} {given}: "
+        f"{format_size(needs.files)} for files, {format_size(needs.block)} for a block), but "
+        f"{format_size(allowed)} {given}: "
         f"allow more, or take{fewer} a smaller --tile, a smaller --batch or fewer prompts."
     )
 

@@ -91,7 +91,9 @@ def estimate(
     if timed:
         working, each = probe(source, model, prompts.prompts, lattice)
         seconds = each * lattice.count
-    plan, _, needs = fitted_plan(source.shape, model, prompts, settings, working=working)
+    plan, _, needs = fitted_plan(
+        source.shape, model, prompts, settings, working=working, held=held_bytes(source)
+    )
     allowed = memory.allowed_bytes(settings.memory)
     budget = memory.budget(needs, allowed, asked=settings.memory is not None)
     disk = disk_bytes(plan, len(prompts))
@@ -144,10 +146,12 @@ def fitted_plan(
     settings: SegmentSettings,
     *,
     working: int = 0,
+    held: int = 0,
     plan: Plan | None = None,
 ) -> tuple[Plan, int, memory.Needs]:
     """The plan with the largest usual blocks that fit the memory, the limit, and its needs.
 
+    ``working`` is what the model takes at work, ``held`` what the source keeps.
     Blocks never change an answer, so a tight limit makes them smaller before it is refused.
     """
     fixed = plan is not None
@@ -156,13 +160,13 @@ def fitted_plan(
     allowed = memory.allowed_bytes(settings.memory)
     base = memory.process_bytes()
     workers = local_workers(settings)
-    found = needs(plan, len(prompts), base, working, workers)
+    found = needs(plan, len(prompts), base, working, workers, held)
     while not fixed and found.least > allowed:
         smaller = _smaller(plan)
         if smaller is None:
             break
         plan = smaller
-        found = needs(plan, len(prompts), base, working, workers)
+        found = needs(plan, len(prompts), base, working, workers, held)
     return plan, allowed, found
 
 
@@ -171,14 +175,23 @@ def local_workers(settings: SegmentSettings) -> int:
     return settings.workers if settings.workers > 1 and settings.scheduler is None else 0
 
 
-def needs(plan: Plan, prompts: int, base: int, working: int = 0, workers: int = 0) -> memory.Needs:
+def held_bytes(source: TileSource) -> int:
+    """What a source keeps of what it read; 0 where it keeps nothing or does not tell."""
+    return int(getattr(source, "held_bytes", 0))
+
+
+def needs(
+    plan: Plan, prompts: int, base: int, working: int = 0, workers: int = 0, held: int = 0
+) -> memory.Needs:
     """Bytes of each part of a run; ``workers`` as in `digseg.memory.Needs`."""
     height, width = plan.lattice.tile_shape
     tile = 4 * 3 * height * width * plan.batch
     answer = 4 * prompts * height * width * plan.batch
     # The model's answer exists once inside the model, too (its last activation).
     model = max(working, answer + tile)
-    return memory.Needs(base, model, tile, answer, block_bytes(plan, prompts), workers)
+    return memory.Needs(
+        base, model, tile, answer, block_bytes(plan, prompts), workers, memory.FILES + held
+    )
 
 
 def block_bytes(plan: Plan, prompts: int) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 from digseg.engine.channel import Channel, Closed
 from digseg.engine.distributed import DistributedRun
 from digseg.engine.durable import DurableStore
-from digseg.engine.estimate import check_disk, disk_bytes, fitted_plan, probe
+from digseg.engine.estimate import check_disk, disk_bytes, fitted_plan, held_bytes, probe
 from digseg.engine.infer import Answer, Inference, Meter
 from digseg.engine.lending import Lending
 from digseg.engine.plan import Batch, Block, Order, Plan, ordered
@@ -131,7 +131,7 @@ def segment(
         working=working,
     )  # fmt: skip
     try:
-        limits, share = _budget(store, model, prompts, settings, working)
+        limits, share = _budget(source, store.plan, model, prompts, settings, working)
         pending = state.pending()
         _announce(store, pending, limits, callback)
         run: _Run | DistributedRun
@@ -178,7 +178,10 @@ def open_run(
                 f"{path} is there already: use --resume to finish it or --overwrite to replace it."
             )
         shutil.rmtree(path)
-    plan, _, _ = fitted_plan(source.shape, model, prompts, settings, plan=plan, working=working)
+    plan, _, _ = fitted_plan(
+        source.shape, model, prompts, settings,
+        plan=plan, working=working, held=held_bytes(source),
+    )  # fmt: skip
     check_disk(plan, len(prompts), path.parent)
     store = ProbabilityStore.create(path, plan, prompts, recipe=recipe, backend=backend)
     return store, RunState.begin(store, identity)
@@ -204,23 +207,25 @@ def _working_bytes(
     if settings.memory is None or settings.scheduler is not None:
         return 0
     # What can't be met in any case is refused before the model is called.
-    plan, allowed, needs = fitted_plan(source.shape, model, prompts, settings)
+    held = held_bytes(source)
+    plan, allowed, needs = fitted_plan(source.shape, model, prompts, settings, held=held)
     budget(needs, allowed, asked=True)
     return probe(source, model, prompts.prompts, plan.lattice, calls=1)[0]
 
 
 def _budget(
-    store: ProbabilityStore,
+    source: TileSource,
+    plan: Plan,
     model: SegmentationModel,
     prompts: PromptSet,
     settings: SegmentSettings,
     working: int,
 ) -> tuple[Budget, int | None]:
     """Limits of the queues, and what each process that does the work may take, if limited."""
-    shape = store.plan.lattice.shape
     _, allowed, needs = fitted_plan(
-        shape, model, prompts, settings, plan=store.plan, working=working
-    )
+        source.shape, model, prompts, settings,
+        plan=plan, working=working, held=held_bytes(source),
+    )  # fmt: skip
     limits = budget(needs, allowed, asked=settings.memory is not None)
     return limits, None if settings.memory is None else needs.share(allowed)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from digseg.events import Callback, ignore
+from digseg.events import Callback, Event, RunPlanned, ignore
 from digseg.memory import PeakMeter
 from digseg.prompts import Prompt, PromptSet
 from digseg.run.execute import execute, load_model
@@ -91,11 +91,18 @@ def _measure(task: Task, folder: Path, callback: Callback) -> dict[str, Any]:
     store = folder / "probabilities.zarr"
     outputs = Outputs(labels=folder / "labels.tif", probabilities=store)
     job = Job(str(scene), prompts, task.settings, outputs, overwrite=True)
+    planned = [0]
+
+    def listen(event: Event) -> None:
+        if isinstance(event, RunPlanned):
+            planned[0] = event.memory_bytes
+        callback(event)
+
     before = _written()
     workers = task.settings.workers
     with PeakMeter(family=workers > 1) as meter:
         begin = time.perf_counter()
-        result = execute(job, model=model, callback=callback)
+        result = execute(job, model=model, callback=listen)
         seconds = time.perf_counter() - begin
     written = _written() - before
     pixels = rows * columns
@@ -125,6 +132,7 @@ def _measure(task: Task, folder: Path, callback: Callback) -> dict[str, Any]:
         "blocks": result.store.plan.block_count,
         "idle_bytes": meter.start_bytes,
         "peak_bytes": meter.peak,
+        "planned_bytes": planned[0],
         "store_bytes": stored,
     }
 

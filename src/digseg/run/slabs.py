@@ -27,6 +27,8 @@ class Slabs:
         )
         self._thick = max(1, min(self._count, limit // max(1, plane_bytes)))
         self._most = kept
+        #: The most that is kept, the slab included that is being read.
+        self.most_bytes = (kept + 1) * self._thick * plane_bytes
         self._kept: OrderedDict[int, AnyArray] = OrderedDict()
         self._lock = threading.Lock()
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 # Percentiles are taken over all voxels up to this many, over a fixed lattice of them above.
 _SAMPLES = 1 << 24
+_MAPPED = 32 << 20  # pages of a file that a reader may leave with the process
 _PLANES = 16  # of a store, looked at together
 
 
@@ -93,6 +94,11 @@ class VolumeSource:
         content = source.identity if source is not None else array_identity(self.volume.data)
         told = f"{content}|{self.volume.grid.affine}|{self.turn}|{self.stretch}|{self.context}"
         return hashlib.sha256(told.encode()).hexdigest()
+
+    @property
+    def held_bytes(self) -> int:
+        """The most that is kept of what was read, pages of a mapped file included."""
+        return self._slabs.most_bytes + _MAPPED
 
     def read(self, plane: int, window: Window) -> tuple[Float32Array, BoolArray]:
         """Pixels ``float32 [3, h, w]`` and validity ``bool [h, w]`` of a window of a plane.
