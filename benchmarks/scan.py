@@ -4,10 +4,10 @@
     python -m benchmarks scan --data FOLDER --all FILE.png       # every set, for one's own eyes
 
 Which picture of a set's ``val`` is shown is settled by the hash of its name and ``--seed``, never
-by how well it went; of a volume it is the middle plane. The picture in the docs holds only sets
-whose licence as stated allows derived pieces; ``--all`` takes the others too and is not for the
-docs. IoU is the mean over the classes that are in the picture, asked by name, arg-max over the
-set's vocabulary.
+by how well it went (one whose mask is empty is passed over); of a volume it is the middle plane.
+The picture in the docs holds only sets whose licence as stated allows derived pieces; ``--all``
+takes the others too and is not for the docs. IoU is the mean over the classes that are in the
+picture, asked by name, arg-max over the set's vocabulary.
 """
 
 from __future__ import annotations
@@ -41,18 +41,21 @@ SHOWN = (
 _SIDE, _GAP, _LINE, _COLUMNS = 190, 6, 15, 2
 
 
-def pick(labelled: LabelledSet, split: str, seed: int) -> str:
-    """The name in a split whose hash comes first."""
+def order(labelled: LabelledSet, split: str, seed: int) -> list[str]:
+    """The names of a split, by hash."""
     names = labelled.split(split)
-    return min(names, key=lambda name: sha256(f"{seed}/{labelled.name}/{name}".encode()).digest())
+    return sorted(names, key=lambda n: sha256(f"{seed}/{labelled.name}/{n}".encode()).digest())
 
 
 def show(labelled: LabelledSet, model: SegmentationModel, split: str, seed: int) -> Shown | None:
-    """Ask a model of the picked picture; `None` where it holds nothing that is labelled."""
-    one = replace(labelled, splits={**labelled.splits, split: (pick(labelled, split, seed),)})
+    """Ask a model of the first picture whose mask holds something; `None` where none does."""
     settings = EvaluateSettings(split=split, planes=1, synonyms=0, absent=0)
-    found = evaluate_set(one, model, settings, pictures=1).gallery.best
-    return found[0] if found else None
+    for name in order(labelled, split, seed):
+        one = replace(labelled, splits={**labelled.splits, split: (name,)})
+        found = evaluate_set(one, model, settings, pictures=1).gallery.best
+        if found:
+            return found[0]
+    return None
 
 
 def page(rows: Sequence[tuple[LabelledSet, Shown]]) -> Image.Image:
@@ -71,7 +74,7 @@ def page(rows: Sequence[tuple[LabelledSet, Shown]]) -> Image.Image:
         for index, panel in enumerate((shown.picture, shown.truth, shown.result)):
             spot = (left + index * (_SIDE + _GAP), top + _LINE)
             sheet.paste(_fitted(panel, smooth=index == 0), spot)
-        _legend(draw, labelled, (left, top + _LINE + _SIDE + 2), width)
+        _legend(draw, _present(labelled, shown), (left, top + _LINE + _SIDE + 2), width)
     return sheet
 
 
@@ -86,19 +89,28 @@ def _fitted(panel: UInt8Array, smooth: bool) -> Image.Image:
     return cell
 
 
+def _present(labelled: LabelledSet, shown: Shown) -> list[tuple[str, tuple[int, ...]]]:
+    """Names and colours of the classes that truth or result hold."""
+    pixels = np.concatenate([shown.truth.reshape(-1, 3), shown.result.reshape(-1, 3)])
+    there = {tuple(int(value) for value in row) for row in np.unique(pixels, axis=0)}
+    every = [(name, tuple(color_of(name, i))) for i, name in enumerate(labelled.names)]
+    return [item for item in every if item[1] in there]
+
+
 def _legend(
-    draw: ImageDraw.ImageDraw, labelled: LabelledSet, spot: tuple[int, int], width: int
+    draw: ImageDraw.ImageDraw,
+    classes: Sequence[tuple[str, tuple[int, ...]]],
+    spot: tuple[int, int],
+    width: int,
 ) -> None:
     """Names of classes behind a square of their colour, as many as fit."""
-    left, top = spot
-    x = left
-    for index, name in enumerate(labelled.names):
-        length = int(draw.textlength(name)) + 16
-        last = index + 1 == len(labelled.names)
-        if x + length > left + width - (0 if last else 20):
+    x, top = spot
+    for place, (name, color) in enumerate(classes, start=1):
+        length = int(draw.textlength(name)) + 18
+        if x + length > spot[0] + width - (0 if place == len(classes) else 16):
             draw.text((x, top), "...", fill=(90, 90, 90))
             return
-        draw.rectangle((x, top + 2, x + 8, top + 10), fill=color_of(name, index))
+        draw.rectangle((x, top + 2, x + 8, top + 10), fill=color)
         draw.text((x + 11, top), name, fill=(60, 60, 60))
         x += length
 

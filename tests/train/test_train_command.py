@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 from tests.evaluate.labelled_sets import write_set
 from tests.train.layout_folders import decathlon
 from tests.train.tiny import save_tiny
@@ -118,6 +121,26 @@ def test_fresh_starts_at_random(
     assert main(_train(model, out, data, "--stage2", "1", "--fresh")) == 0
     told = DiGSegPipeline.from_pretrained(out / "model")
     assert told.unet.config.block_out_channels != (8, 8, 8)
+    # The projection belongs to the text tower: which words are alike stays as it was.
+    given = DiGSegPipeline.from_pretrained(model).text_pathway.projection
+    assert torch.equal(told.text_pathway.projection.weight, given.weight)
+
+
+def test_the_second_stage_trains_what_the_first_left_alone(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    more = ("--stage1", "1", "--stage2", "2", "--lr", "0.05")
+    assert main(_train(model, out, data, *more)) == 0
+    for part, name in (
+        ("mask_decoder", "exit.weight"),
+        ("image_encoder", "stages.6.0.project.weight"),
+    ):
+        file = f"{part}/diffusion_pytorch_model.safetensors"
+        old, new = (load_file(root / file) for root in (model, out / "model"))
+        keys = [key for key in old if key.startswith(name)]
+        assert keys
+        assert not any(torch.equal(old[key], new[key]) for key in keys), part
 
 
 def test_cache_packs_and_trains(
@@ -189,6 +212,9 @@ def test_errors_and_exit_codes(
     assert main(["train", str(data)]) == 2
     assert main(_train(model, tmp_path / "o", data, "--stage2", "0")) == 2
     assert main(_train(model, tmp_path / "o", data, "--batch", "0")) == 2
+    if importlib.util.find_spec("tensorboard") is None:
+        assert main(_train(model, tmp_path / "o", data, "--tensorboard")) == 2
+    assert not (tmp_path / "o").exists()
     assert main(_train(model, tmp_path / "o", tmp_path / "nowhere")) == 3
     assert main(_train(tmp_path / "none", tmp_path / "o", data)) == 3
     mask = np.full((8, 8), 9, np.uint8)

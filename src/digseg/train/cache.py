@@ -1,8 +1,10 @@
 """Prepared training pictures in one file, so that training can move to another machine in one go.
 
 The file is a plain zip without compression of its own: ``index.json``, and for each picture its
-channels as JPEG (the planes of a volume one below the other) and its labels as PNG. No pickle.
-Where the limit is not met, everything is packed again smaller: shorter long side, lower quality.
+channels as WebP (the planes of a volume one below the other) and its labels as lossless WebP. No
+pickle. Where the limit is not met, everything is packed again smaller: lower quality first, then
+a shorter long side, since a network trained on reduced pictures is used on pictures as they are.
+WebP takes three quarters of JPEG's bytes at the same error (34 dB), and of PNG's for the labels.
 """
 
 from __future__ import annotations
@@ -29,13 +31,16 @@ from digseg.types import UInt8Array
 #: Bytes that a cache may have.
 LIMIT = 45_000_000
 
-#: Long side of 2-D pictures and JPEG quality, tried in this order.
-_ATTEMPTS = ((720, 88), (640, 82), (560, 76), (448, 72), (352, 66), (256, 58))
+#: Long side of 2-D pictures and WebP quality, tried in this order.
+_ATTEMPTS = (
+    (2200, 85), (2200, 70), (2200, 60), (2200, 50), (1400, 50), (900, 50), (640, 55),
+    (640, 40), (448, 50), (352, 45), (256, 40),
+)  # fmt: skip
 
-#: Rows of one JPEG at most (the format ends at 65,535).
-_ROWS = 60_000
+#: Rows of one WebP at most (the format ends at 16,383).
+_ROWS = 16_000
 
-_FORMAT = "digseg training pictures 1"
+_FORMAT = "digseg training pictures 2"
 
 
 def save_cache(prepared: Prepared, path: str | os.PathLike[str], limit: int = LIMIT) -> int:
@@ -147,15 +152,15 @@ def _packed(
         pixels, labels = shrink(pixels, labels, longest)
     planes, rows, columns, channels = pixels.shape
     blobs: list[tuple[str, bytes]] = []
-    # Natural colour together (JPEG shares what the channels have in common), the rest grey.
+    # Natural colour together (WebP shares what the channels have in common), the rest grey.
     groups = [slice(0, 3), *(slice(c, c + 1) for c in range(3, channels))]
     if channels < 3:
         groups = [slice(c, c + 1) for c in range(channels)]
     for part, span in enumerate(_spans(planes, rows)):
         for number, group in enumerate(groups):
             stacked = pixels[span][..., group].reshape(-1, columns, group.stop - group.start)
-            blobs.append((f"{key}/{part}-{number}.jpg", _jpeg(stacked, quality)))
-        blobs.append((f"{key}/{part}.png", _png(labels[span].reshape(-1, columns))))
+            blobs.append((f"{key}/{part}-{number}.webp", _lossy(stacked, quality)))
+        blobs.append((f"{key}/{part}.webp", _lossless(labels[span].reshape(-1, columns))))
     entry = {
         "set": picture.set_name,
         "name": picture.name,
@@ -172,16 +177,16 @@ def _spans(planes: int, rows: int) -> Iterator[slice]:
         yield slice(start, min(planes, start + step))
 
 
-def _jpeg(pixels: UInt8Array, quality: int) -> bytes:
+def _lossy(pixels: UInt8Array, quality: int) -> bytes:
     shown = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(shown)).save(buffer, "JPEG", quality=quality)
+    Image.fromarray(np.ascontiguousarray(shown)).save(buffer, "WEBP", quality=quality, method=4)
     return buffer.getvalue()
 
 
-def _png(labels: UInt8Array) -> bytes:
+def _lossless(labels: UInt8Array) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(labels)).save(buffer, "PNG", compress_level=6)
+    Image.fromarray(np.ascontiguousarray(labels)).save(buffer, "WEBP", lossless=True, quality=60)
     return buffer.getvalue()
 
 
@@ -193,10 +198,12 @@ def _read(archive: zipfile.ZipFile, entry: dict[str, Any]) -> Picture:
         count = span.stop - span.start
         found = []
         for number in range(groups):
-            shown = _open(archive, f"{entry['key']}/{part}-{number}.jpg")
+            mode = "RGB" if channels >= 3 and number == 0 else "L"
+            shown = _open(archive, f"{entry['key']}/{part}-{number}.webp", mode)
             found.append(shown.reshape(count, rows, columns, -1))
         pixels.append(np.concatenate(found, axis=-1))
-        labels.append(_open(archive, f"{entry['key']}/{part}.png").reshape(count, rows, columns))
+        flat = _open(archive, f"{entry['key']}/{part}.webp", "RGB")[..., 0]
+        labels.append(flat.reshape(count, rows, columns))
     return Picture(
         entry["set"],
         entry["name"],
@@ -206,9 +213,9 @@ def _read(archive: zipfile.ZipFile, entry: dict[str, Any]) -> Picture:
     )
 
 
-def _open(archive: zipfile.ZipFile, name: str) -> UInt8Array:
+def _open(archive: zipfile.ZipFile, name: str, mode: str) -> UInt8Array:
     with Image.open(io.BytesIO(archive.read(name))) as picture:
-        return np.asarray(picture)
+        return np.asarray(picture.convert(mode))
 
 
 def _told(info: SetInfo) -> dict[str, Any]:

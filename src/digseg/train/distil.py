@@ -1,4 +1,4 @@
-"""A one-channel mask decoder that answers as a pipeline's full decoder does, at a tenth of it.
+"""A one-channel mask decoder that answers as a pipeline's full decoder does, at a fraction of it.
 
 The full decoder of a Stable Diffusion VAE is most of the work of one step (57 % of it, and again
 for every prompt), though a mask needs one channel of its three. The student sees latents of masks

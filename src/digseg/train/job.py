@@ -92,7 +92,7 @@ def run_job(
         A checkpoint there doesn't fit.
     """
     stages = job.stages()
-    _need_accelerate()
+    _need_extras(job.settings)
     from accelerate import PartialState
 
     state = PartialState()
@@ -198,8 +198,11 @@ def _write_text(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
-def _need_accelerate() -> None:
+def _need_extras(settings: TrainSettings) -> None:
+    """Say what is not installed before a folder is made."""
     import importlib.util
 
     if importlib.util.find_spec("accelerate") is None:
         raise MissingExtraError("Training needs accelerate: pip install 'napari-digseg[train]'.")
+    if settings.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise MissingExtraError("TensorBoard is not installed: pip install tensorboard.")
