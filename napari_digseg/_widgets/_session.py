@@ -10,9 +10,29 @@ from qtpy.QtWidgets import QWidget
 
 from napari_digseg._controller import Controller
 from napari_digseg._preferences import preferences
+from napari_digseg._widgets._style import SHEET
 
 _POLL_MS = 40
+_WIDTH = 330  # pixels: below that, words are cut off
 _SESSIONS: dict[int, tuple[Controller, list[int]]] = {}
+
+
+class Panel(QWidget):
+    """A dock widget of this plugin, tied to its viewer's controller as long as it lives.
+
+    Widgets show the controller's state in `refresh`, which is called whenever it changed.
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self.setStyleSheet(SHEET)
+        self.setMinimumWidth(_WIDTH)
+        self.controller = join(self, napari_viewer, self.refresh)
+        self.viewer = self.controller.viewer
+
+    def refresh(self) -> None:
+        """Show the controller's state."""
+        raise NotImplementedError
 
 
 def controller_for(viewer: Any) -> Controller:

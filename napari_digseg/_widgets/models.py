@@ -15,13 +15,12 @@ from qtpy.QtWidgets import (
     QTableWidgetItem,
     QTextBrowser,
     QVBoxLayout,
-    QWidget,
 )
 
 from napari_digseg._models import model_rows
-from napari_digseg._widgets._session import join
+from napari_digseg._widgets._session import Panel
 from napari_digseg._widgets._shared import StatusLabel
-from napari_digseg._widgets._style import SHEET, button, heading, hint
+from napari_digseg._widgets._style import button, heading, hint
 
 if TYPE_CHECKING:
     import napari
@@ -29,13 +28,11 @@ if TYPE_CHECKING:
 _COLUMNS = ("Model", "From", "Size", "Licence")
 
 
-class ModelsWidget(QWidget):
+class ModelsWidget(Panel):
     """Shipped models, local folders and hub ids; only "From the hub" needs a network."""
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self.setStyleSheet(SHEET)
-        self.controller = join(self, napari_viewer, self.refresh)
+        super().__init__(napari_viewer)
         self.table = QTableWidget(0, len(_COLUMNS))
         self.table.setHorizontalHeaderLabels(_COLUMNS)
         self.table.verticalHeader().hide()

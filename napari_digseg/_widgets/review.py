@@ -13,13 +13,12 @@ from qtpy.QtWidgets import (
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
-    QWidget,
 )
 
 from napari_digseg._table import columns_of
-from napari_digseg._widgets._session import join
+from napari_digseg._widgets._session import Panel
 from napari_digseg._widgets._shared import CoverageBox, StatusLabel, save_as
-from napari_digseg._widgets._style import SHEET, button, heading, hint, swatch
+from napari_digseg._widgets._style import button, heading, hint, swatch
 
 if TYPE_CHECKING:
     import napari
@@ -38,15 +37,11 @@ _NEXT = {
 }
 
 
-class ReviewWidget(QWidget):
+class ReviewWidget(Panel):
     """The dock widget behind Layers > Segment > Review."""
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self.setStyleSheet(SHEET)
-        self.setMinimumWidth(330)
-        self.controller = join(self, napari_viewer, self.refresh)
-        self.viewer = self.controller.viewer
+        super().__init__(napari_viewer)
         act = self.controller
         self.coverage = CoverageBox("Show coverage", act)
         self.retry = button("Retry failed", act.runs.resume, "Compute failed tiles once more.")

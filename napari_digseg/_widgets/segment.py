@@ -26,9 +26,9 @@ from napari_digseg._state import REGIONS, State
 from napari_digseg._widgets._advanced import Advanced
 from napari_digseg._widgets._icons import copy
 from napari_digseg._widgets._prompts import PromptList
-from napari_digseg._widgets._session import join
+from napari_digseg._widgets._session import Panel
 from napari_digseg._widgets._shared import CoverageBox, LayerBox, StatusLabel, listen, save_as
-from napari_digseg._widgets._style import SHEET, button, flat, heading, line
+from napari_digseg._widgets._style import button, flat, heading, line
 
 if TYPE_CHECKING:
     import napari
@@ -37,15 +37,11 @@ _COMMAND_HEIGHT = 44  # pixels: three lines
 _PREVIEW_MS = 350  # of quiet before a preview is asked for
 
 
-class SegmentWidget(QWidget):
+class SegmentWidget(Panel):
     """The dock widget behind Layers > Segment > Segment by text."""
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self.setStyleSheet(SHEET)
-        self.setMinimumWidth(330)
-        self.controller = join(self, napari_viewer, self.refresh)
-        self.viewer = self.controller.viewer
+        super().__init__(napari_viewer)
         self._build()
         self._connect()
         self.refresh()

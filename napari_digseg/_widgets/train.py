@@ -20,15 +20,14 @@ from qtpy.QtWidgets import (
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
-    QWidget,
 )
 
 from napari_digseg._labels import classes_of
 from napari_digseg._training import Wish
 from napari_digseg._widgets._curve import LossCurve
-from napari_digseg._widgets._session import join
+from napari_digseg._widgets._session import Panel
 from napari_digseg._widgets._shared import LayerBox, StatusLabel
-from napari_digseg._widgets._style import SHEET, button, heading, hint, swatch
+from napari_digseg._widgets._style import button, heading, hint, swatch
 
 if TYPE_CHECKING:
     import napari
@@ -37,15 +36,11 @@ _ROW = 30  # pixels of a row of the table of classes
 _MOST_ROWS = 6
 
 
-class TrainWidget(QWidget):
+class TrainWidget(Panel):
     """Labels painted on an image become a model that knows their names."""
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self.setStyleSheet(SHEET)
-        self.setMinimumWidth(330)
-        self.controller = join(self, napari_viewer, self.refresh)
-        self.viewer = self.controller.viewer
+        super().__init__(napari_viewer)
         act = self.controller
         self.image = LayerBox(act, "image", "The image that was painted on.", self._set_image)
         self.labels = LayerBox(
