@@ -3,50 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
-import io as streams
 from pathlib import Path
 
-import numpy as np
 import pytest
-import tifffile
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from tests.fuzz.seeds import SEEDS, problem, write
 
 from digseg import io
 from digseg.errors import CorruptInputError, InputError
 from digseg.io.tiff_guard import check_tiff
 
-PIXELS = (np.arange(24 * 20, dtype=np.uint16) * 131).reshape(24, 20)
-
-
-def _tiff(**options: object) -> bytes:
-    stream = streams.BytesIO()
-    tifffile.imwrite(stream, PIXELS, **options)
-    return stream.getvalue()
-
-
-def _picture(kind: str) -> bytes:
-    stream = streams.BytesIO()
-    Image.fromarray((PIXELS >> 8).astype(np.uint8)).save(stream, kind)
-    return stream.getvalue()
-
-
-def _nifti() -> bytes:
-    import nibabel as nib
-
-    return bytes(nib.Nifti1Image(PIXELS[None].astype(np.int16), np.diag([2, 3, 4, 1])).to_bytes())
-
-
-SEEDS = {
-    ".tif": _tiff(compression="zlib", tile=(16, 16)),
-    ".ome.tif": _tiff(metadata={"axes": "YX"}, ome=True),
-    ".png": _picture("PNG"),
-    ".jpg": _picture("JPEG"),
-    ".nii": _nifti(),
-    ".nii.gz": gzip.compress(_nifti(), mtime=0),
-}
+FOUND = Path(__file__).parents[1] / "fuzz" / "found"
 
 change = st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=8))
 
@@ -73,24 +41,21 @@ def mutated(seed: bytes, changes: list[tuple[float, bytes]], cut: float) -> byte
 def test_damaged_files(
     tmp_path: Path, suffix: str, changes: list[tuple[float, bytes]], cut: float
 ) -> None:
-    path = tmp_path / f"fuzz{suffix}"
-    path.write_bytes(mutated(SEEDS[suffix], changes, cut))
+    path = write(tmp_path, suffix, mutated(SEEDS[suffix], changes, cut))
     error = problem(path)
     if error is not None:
         assert str(error).endswith(".")
         assert "\n" not in str(error)
 
 
-def problem(path: Path) -> InputError | None:
-    """The refusal of a file; `None` where it is read, and then whole."""
-    try:
-        facts = io.info(path)
-        image = io.read(path)
-        if np.prod(image.data.shape, dtype=np.float64) < 10**7:
-            np.asarray(image.data[0])
-    except InputError as error:
-        return error
-    return None if facts["shape"] else InputError("It has no shape")
+@pytest.mark.parametrize("name", sorted(path.name for path in FOUND.glob("*.*")))
+def test_what_fuzzers_found(tmp_path: Path, name: str) -> None:
+    """Files that once made a reader fail with something else than one of our errors."""
+    suffix = max((end for end in SEEDS if name.endswith(end)), key=len)
+    error = problem(write(tmp_path, suffix, (FOUND / name).read_bytes()))
+    if error is not None:
+        assert str(error).endswith(".")
+        assert "\n" not in str(error)
 
 
 @settings(max_examples=300, deadline=None)

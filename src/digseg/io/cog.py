@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digseg.errors import DigsegError, OutputError
+from digseg.errors import DigsegError
 from digseg.io.files import explained, remove, replacing
 from digseg.io.gdal import environment, failures, open_dataset, said
 from digseg.prompts import color_of
@@ -65,12 +65,11 @@ def write_cog(mask: Mask, path: Path, *, source: Raster | Volume | None) -> list
 
 
 def write_error(error: BaseException, path: Path) -> Exception:
-    import shutil
+    """The project's error for one of GDAL's, which keeps the operating system's reason to itself.
 
-    # GDAL does not pass the operating system's reason on: a disk with no room tells it.
-    if shutil.disk_usage(path.parent).free < 2**20:
-        return explained(OSError(28, "No space left on device"), path)
-    return OutputError(f"{path} can't be written ({said(error, str(path))}).")
+    To be asked before what was written so far is removed: a full disk has room again after that.
+    """
+    return explained(OSError(said(error, str(path))), path)
 
 
 def chunks(shape: tuple[int, int], side: int = _CHUNK) -> Iterator[Window]:

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ COMPOUND_SUFFIXES = (".nii.gz", ".img.gz", ".hdr.gz", ".ome.zarr", ".ome.tiff", 
 _URL = ("http://", "https://", "s3://", "gs://", "az://", "oss://", "swift://", "/vsi", "zip://")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SAMPLE = 64 * 1024
+_ROOM = 2**20
 
 
 def is_remote(path: str) -> bool:
@@ -136,7 +138,18 @@ def explained(error: OSError, path: Path) -> Exception:
 
     if isinstance(error, DigsegError):
         return error
-    if error.errno in _FULL or "no space left" in str(error).lower():
+    if error.errno in _FULL or "no space left" in str(error).lower() or _no_room(path.parent):
         return DoesNotFitError(f"The disk is full: {path} was not written; make room first.")
     reason = error.strerror or str(error).splitlines()[0]
     return OutputError(f"{path} can't be written ({reason}): choose another folder.")
+
+
+def _no_room(folder: Path) -> bool:
+    """Whether a megabyte finds no place there: C libraries fail without saying why."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=".part") as probe:
+            probe.write(bytes(_ROOM))
+            probe.flush()
+    except OSError as error:
+        return error.errno in _FULL
+    return False

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
+import struct
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from digseg.errors import CorruptInputError, UnsupportedInputError, UsageError
+from digseg.errors import CorruptInputError, DigsegError, UnsupportedInputError, UsageError
 from digseg.grid import Grid
 from digseg.io import geotiff, tiff_guard
 from digseg.io._planes import Planes, check_dtype, native
@@ -42,6 +45,11 @@ def read(path: str, *, time: int = 0, series: str | None = None) -> Raster | Vol
     ``series`` is the number of the image in the file, from 0.
     """
     tiff_guard.check_tiff(path)
+    with _guarded(path):
+        return _read(path, time, series)
+
+
+def _read(path: str, time: int, series: str | None) -> Raster | Volume:
     number = _number(series)
     file = _opened(path, _stamp(path), os.getpid())
     if not file.is_ome:
@@ -75,6 +83,11 @@ def read(path: str, *, time: int = 0, series: str | None = None) -> Raster | Vol
 def info(path: str) -> dict[str, Any]:
     """Facts as `docs/formats.md` lists them; decodes the first and the last plane's corners."""
     tiff_guard.check_tiff(path)
+    with _guarded(path):
+        return _info(path)
+
+
+def _info(path: str) -> dict[str, Any]:
     file = _opened(path, _stamp(path), os.getpid())
     if not file.is_ome:
         return geotiff.info(path)
@@ -102,6 +115,29 @@ def info(path: str) -> dict[str, Any]:
     }
 
 
+@contextlib.contextmanager
+def _guarded(path: str) -> Iterator[None]:
+    """Work on tags: tifffile believes their types and counts, and fails on lies in many ways.
+
+    Raises
+    ------
+    CorruptInputError
+        In place of whatever tifffile raises.
+    """
+    import tifffile
+
+    broken = (
+        *(tifffile.TiffFileError, OSError, ValueError, TypeError, LookupError, AttributeError),
+        *(ArithmeticError, RuntimeError, struct.error),
+    )
+    try:
+        yield
+    except broken as error:
+        if isinstance(error, DigsegError):
+            raise
+        raise CorruptInputError(f"{path} is damaged ({said(error, path)}).") from error
+
+
 def _number(series: str | None) -> int:
     if series is None:
         return 0
@@ -122,23 +158,17 @@ def _opened(path: str, stamp: int, process: int) -> Any:
 
     del stamp, process  # part of the key: a replaced file, or a forked process, opens anew
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-    try:
-        file = tifffile.TiffFile(path)
-        # The cache may drop it at any time: close the file then, and not whenever memory is swept.
-        weakref.finalize(file, file.filehandle.close)
-        text = file.ome_metadata or ""
-    except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError) as error:
-        raise CorruptInputError(f"{path} is damaged ({said(error, path)}).") from error
+    file = tifffile.TiffFile(path)
+    # The cache may drop it at any time: close the file then, and not whenever memory is swept.
+    weakref.finalize(file, file.filehandle.close)
+    text = file.ome_metadata or ""
     if len(text) > _XML_BYTES or "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise CorruptInputError(f"{path} has metadata that expands without end.")
     return file
 
 
 def _image(path: str, file: Any, number: int) -> Any:
-    try:
-        series = file.series
-    except (ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
-        raise CorruptInputError(f"{path} has damaged OME metadata ({said(error)}).") from error
+    series = file.series
     if not 0 <= number < len(series):
         raise UsageError(f"There is no image {number}: {path} has {len(series)}, from 0.")
     image = series[number]

@@ -74,7 +74,9 @@ def write(mask: Mask, path: Path, *, source: Raster | Volume | None) -> list[Pat
                 written = beside.read_text(encoding="utf-8") if beside.exists() else None
                 text.write_text(cog.sidecar_text(mask, written), encoding="utf-8")
         except failures() as error:
-            if isinstance(error, DigsegError) or getattr(error, "errno", None) is not None:
+            if isinstance(error, DigsegError):
+                raise
+            if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise cog.write_error(error, path) from error
         finally:

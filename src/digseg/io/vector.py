@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from digseg.errors import MissingExtraError, OutputError, UsageError
+from digseg.errors import MissingExtraError, UsageError
 from digseg.grid import Grid
 from digseg.io.area import PixelAreas
 from digseg.io.components import Regions, outlined
 from digseg.io.files import refuse_existing, replacing, suffix_of
+from digseg.io.gdal import said
 from digseg.raster import Mask
 from digseg.settings import parse_tolerance
 from digseg.types import AnyArray, LazyArray
@@ -203,7 +204,8 @@ def _write_ogr(shapes: AnyArray, columns: Columns, mask: Mask, path: Path, **opt
                 **options,
             )
     except (DataSourceError, FieldError, RuntimeError) as error:
-        raise OutputError(f"The polygons can't be written ({error}).") from error
+        # For `replacing`, which finds out why.
+        raise OSError(f"GDAL says: {said(error)}") from error
 
 
 def _write_gpkg(shapes: AnyArray, columns: Columns, mask: Mask, path: Path) -> None:
