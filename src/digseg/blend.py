@@ -39,10 +39,14 @@ def ramp_weights(axis: Axis, interval: int, tile: int) -> AnyArray:
 
 
 def quantise(probabilities: Float32Array) -> UInt8Array:
-    """Probabilities in [0, 1] to 0 .. 255, rounding half up."""
-    scaled = probabilities * np.float32(255)
-    scaled += np.float32(0.5)
-    return scaled.astype(np.uint8)
+    """Probabilities ``[K, h, w]`` in [0, 1] to 0 .. 255, rounding half up."""
+    found = np.empty(probabilities.shape, dtype=np.uint8)
+    for values, target in zip(probabilities, found, strict=True):
+        # Map by map: for a hundred prompts the floats in between would be the largest of all.
+        scaled = values * np.float32(255)
+        scaled += np.float32(0.5)
+        target[...] = scaled
+    return found
 
 
 @dataclass(frozen=True)
@@ -164,15 +168,21 @@ class BlockBuffer:
             down = ramp_weights(rows, cell[0], tile.row)[_inside(rows, cell[0], window[:2])]
             across = ramp_weights(columns, cell[1], tile.column)
             across = across[_inside(columns, cell[1], window[2:])]
-            fixed = np.rint(values.astype(np.float64) * _FIXED).astype(np.int64)
-            state.total += fixed * (down[:, None] * across[None, :])
+            weights = down[:, None] * across[None, :]
+            for total, answer in zip(state.total, values, strict=True):
+                fixed = np.rint(answer.astype(np.float64) * _FIXED).astype(np.int64)
+                fixed *= weights
+                total += fixed
         state.waiting -= 1
         if state.waiting == 0:
             del self._sums[cell]
             rows_, columns_ = within(window, self.window)
             one = _FIXED * _UNIT * _UNIT
             # Round half up in integers: 255 * total stays below 2**48.
-            self.probabilities[:, rows_, columns_] = (state.total * 255 + one // 2) // one
+            state.total *= 255
+            state.total += one // 2
+            state.total //= one
+            self.probabilities[:, rows_, columns_] = state.total
 
     def finish(self) -> tuple[UInt8Array, UInt8Array]:
         """Probabilities and coverage: zero without data, failed where a tile is missing."""

@@ -129,8 +129,8 @@ class Needs:
 
     @property
     def tiles(self) -> int:
-        """Two batches read, three of answers (new, waiting, being blended)."""
-        return 2 * self.tile + 3 * self.answer
+        """Two batches read (waiting, in the model), two of answers (new, being blended)."""
+        return 2 * self.tile + 2 * self.answer
 
     @property
     def each(self) -> int:

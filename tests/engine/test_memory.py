@@ -42,7 +42,8 @@ def test_needs_grow_slowly_with_prompts() -> None:
 def test_a_limit_that_can_not_be_met_is_refused_with_the_figures(tmp_path: Path) -> None:
     settings = SegmentSettings(memory=memory.process_bytes() + (1 << 20))
     source = ArraySource(np.zeros((1, 3, 600, 600), np.float32))
-    with pytest.raises(DoesNotFitError, match=r"needs .* for files, .* for a block\), but .* --memory") as caught:
+    said = r"needs .* for files, .* for a block\), but .* --memory"
+    with pytest.raises(DoesNotFitError, match=said) as caught:
         engine.segment(source, Filter(), prompts_of(2), settings, tmp_path / "s.zarr")
     assert caught.value.exit_code == 4
 

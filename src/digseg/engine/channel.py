@@ -14,12 +14,16 @@ class Closed(Exception):  # noqa: N818 - a signal, no fault
 
 
 class Channel(Generic[Item]):
-    """First in, first out; holds at most ``limit`` bytes, but always one item."""
+    """First in, first out; at most ``limit`` bytes, but always one item.
+
+    What was taken counts until the next is asked for: the taker is at work on it, so it is still
+    in memory.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._items: deque[tuple[Item, int]] = deque()
-        self._bytes = 0
+        self._bytes = self._taken = 0
         self._ended = False
         self._aborted = False
         self._changed = threading.Condition()
@@ -28,7 +32,7 @@ class Channel(Generic[Item]):
         """Add an item; waits while the channel is full. `Closed` after `abort`."""
         with self._changed:
             self._changed.wait_for(
-                lambda: self._aborted or not self._items or self._bytes + size <= self._limit
+                lambda: self._aborted or self._bytes == 0 or self._bytes + size <= self._limit
             )
             if self._aborted:
                 raise Closed
@@ -39,12 +43,13 @@ class Channel(Generic[Item]):
     def get(self) -> Item:
         """Take the oldest item. `Closed` after `abort`, or after `end` once all are taken."""
         with self._changed:
+            self._bytes -= self._taken
+            self._taken = 0
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._aborted or self._ended or bool(self._items))
             if self._aborted or not self._items:
                 raise Closed
-            item, size = self._items.popleft()
-            self._bytes -= size
-            self._changed.notify_all()
+            item, self._taken = self._items.popleft()
             return item
 
     def end(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise, product
 from typing import Any
 
@@ -59,14 +60,27 @@ class LazyLabels:
         """A box, piece by piece and prompt by prompt: whoever asks for a large one gets it with
         little more memory than the labels themselves."""
         labels = np.empty([stop - start for start, stop in bounds], dtype=self.dtype)
-        for piece in _pieces(bounds, self._step):
-            maps = (self._probabilities[(k, *piece)] for k in range(self._rule.prompts))
-            inside = tuple(
-                slice(part.start - start, part.stop - start)
-                for part, (start, _) in zip(piece, bounds, strict=True)
-            )
-            labels[inside] = self._rule(maps, np.asarray(self._coverage[piece]))
+        with ThreadPoolExecutor(1, thread_name_prefix="digseg labels") as pool:
+            for piece in _pieces(bounds, self._step):
+                coverage = np.asarray(self._coverage[piece])
+                inside = tuple(
+                    slice(part.start - start, part.stop - start)
+                    for part, (start, _) in zip(piece, bounds, strict=True)
+                )
+                labels[inside] = self._rule(self._maps(piece, pool), coverage)
         return labels
+
+    def _maps(self, piece: tuple[slice, ...], pool: ThreadPoolExecutor) -> Iterator[UInt8Array]:
+        """Map after map, the next one being read meanwhile."""
+
+        def read(prompt: int) -> UInt8Array:
+            return np.asarray(self._probabilities[(prompt, *piece)])
+
+        ahead = pool.submit(read, 0)
+        for prompt in range(1, self._rule.prompts):
+            found, ahead = ahead.result(), pool.submit(read, prompt)
+            yield found
+        yield ahead.result()
 
 
 def _piece(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -61,7 +61,7 @@ class Lending:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def pack(parts: Sequence[Contribution]) -> bytes:
+def pack(parts: Sequence[Contribution]) -> memoryview:
     """Bytes of some parts: an uncompressed ``.npz``."""
     arrays: dict[str, AnyArray] = {}
     for part in parts:
@@ -72,10 +72,10 @@ def pack(parts: Sequence[Contribution]) -> bytes:
             arrays[f"{name}/{row},{column}"] = values
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
+    return buffer.getbuffer()
 
 
-def unpack(content: bytes) -> list[Contribution]:
+def unpack(content: bytes | memoryview) -> list[Contribution]:
     """Inverse of `pack`.
 
     Raises
