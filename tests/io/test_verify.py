@@ -13,7 +13,9 @@ from tests.io.dicom_files import ct_series, uid_of
 
 from digseg import io
 from digseg.cli.main import main
+from digseg.errors import InputError
 from digseg.grid import Grid
+from digseg.io import vector
 from digseg.prompts import PromptSet
 from digseg.raster import ClassTable, Mask, Raster, Volume
 
@@ -58,6 +60,45 @@ def test_every_difference_is_said(image: Path, mask: Mask, tmp_path: Path, suffi
     assert told(image, cut, path) == ["the shape"]
     strange = Mask(np.full((20, 30), 7, np.uint8), mask.grid, CLASSES)
     assert told(image, strange, path) == ["the set of label ids"]
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".parquet"])
+def test_polygons(image: Path, mask: Mask, tmp_path: Path, suffix: str) -> None:
+    path, labels = tmp_path / f"regions{suffix}", tmp_path / "labels.tif"
+    io.write_mask(mask, labels)
+
+    def differences(other: Mask, against: Path) -> list[str]:
+        vector.write_polygons(other, path, overwrite=True)
+        return [difference.what for difference in io.verify(against, path)]
+
+    for against in (image, labels):
+        assert differences(mask, against) == []
+    shifted = Grid.from_transform((20, 30), (*TRANSFORM[:5], TRANSFORM[5] + 5.0), crs=mask.grid.crs)
+    assert differences(replace(mask, grid=shifted), image) == ["a polygon"]
+    elsewhere = Grid.from_transform((20, 30), TRANSFORM, crs="EPSG:32634")
+    # GeoJSON has one CRS for all: there the polygons are in another place.
+    what = "a polygon" if suffix == ".geojson" else "the CRS"
+    assert differences(replace(mask, grid=elsewhere), image) == [what]
+    renamed = ClassTable.of(PromptSet.parse(["water", "river"]))
+    assert differences(replace(mask, classes=renamed), labels) == ["the name of label 2"]
+    fewer = np.array(mask.labels)
+    fewer[fewer == 1] = 0
+    assert differences(Mask(fewer, mask.grid, CLASSES), labels) == [
+        "the number of pixels of label 1"
+    ]
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(InputError):
+        io.verify(image, path)
+
+
+def test_polygons_across_the_antimeridian(tmp_path: Path) -> None:
+    grid = Grid.from_transform((20, 30), (0.1, 0.0, 178.5, 0.0, -0.1, -40.0), crs="EPSG:4326")
+    labels = (np.arange(600) % 3).astype(np.uint8).reshape(20, 30)
+    mask = Mask(labels, grid, CLASSES)
+    io.write_mask(mask, tmp_path / "labels.tif")
+    for suffix in (".gpkg", ".geojson"):
+        vector.write_polygons(mask, tmp_path / f"a{suffix}")
+        assert io.verify(tmp_path / "labels.tif", tmp_path / f"a{suffix}") == []
 
 
 def test_labels_against_labels(mask: Mask, tmp_path: Path) -> None:

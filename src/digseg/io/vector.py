@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,11 @@ _PRECISION = 9  # decimals of degrees in GeoJSON: a tenth of a millimetre
 Columns = dict[str, AnyArray]
 
 
+def is_vector(path: str | os.PathLike[str]) -> bool:
+    """Whether a file of this name holds polygons."""
+    return suffix_of(os.fspath(path)) in _WRITERS
+
+
 def check_suffix(path: str | Path) -> None:
     """Refuse a name that says no vector format.
 
@@ -40,7 +46,7 @@ def check_suffix(path: str | Path) -> None:
     UsageError
         It ends in none of those that are written.
     """
-    if suffix_of(str(path)) not in _WRITERS:
+    if not is_vector(path):
         names = ", ".join(sorted(_WRITERS))
         raise UsageError(f"Polygons can't be written as {path}: use one of {names}.")
 
@@ -219,10 +225,8 @@ def _write_geojson(shapes: AnyArray, columns: Columns, mask: Mask, path: Path) -
     _write_ogr(shapes, columns, mask, path, driver="GeoJSON", **options)
 
 
-def _write_parquet(shapes: AnyArray, columns: Columns, mask: Mask, path: Path) -> None:
-    """GeoParquet 1.1: WKB geometry and the CRS as PROJJSON in the file's metadata."""
-    import shapely
-
+def parquet_module() -> tuple[Any, Any]:
+    """pyarrow and its Parquet; raises `MissingExtraError`."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -230,8 +234,15 @@ def _write_parquet(shapes: AnyArray, columns: Columns, mask: Mask, path: Path) -
         raise MissingExtraError(
             "GeoParquet needs pyarrow: install napari-digseg[parquet], or write .gpkg."
         ) from error
+    return pa, pq
+
+
+def _write_parquet(shapes: AnyArray, columns: Columns, mask: Mask, path: Path) -> None:
+    """GeoParquet 1.1: WKB geometry and the CRS as PROJJSON in the file's metadata."""
+    import shapely
     from pyproj import CRS
 
+    pa, pq = parquet_module()
     column: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["Polygon"]}
     # An absent CRS would mean longitude and latitude; null says that it is not known.
     column["crs"] = CRS.from_user_input(mask.grid.crs).to_json_dict() if mask.grid.crs else None

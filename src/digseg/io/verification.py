@@ -13,6 +13,7 @@ from digseg.errors import InputError
 from digseg.grid import Grid
 from digseg.io import registry
 from digseg.io.cog import chunks
+from digseg.io.vector import is_vector
 from digseg.raster import Mask, Raster, Volume
 from digseg.types import AnyArray, LazyArray
 
@@ -46,7 +47,7 @@ def compare(
 
     ``series`` says which of several the input is, as for `digseg.io.read`. Compared are shape,
     space, CRS, transform or affine, orientation, ground control points, label ids and names and,
-    where both are labels, the labels themselves.
+    where both are labels, the labels themselves; of polygons, see `vector_check`.
 
     Raises
     ------
@@ -62,6 +63,10 @@ def compare(
     else:
         image = registry.read(input_path, series=series)
         before = labels_of(input_path, image)
+    if is_vector(output_path):
+        from digseg.io.vector_check import compare_polygons
+
+        return compare_polygons(image.grid, os.fspath(output_path), before)
     output = registry.read(output_path)
     found = compare_place(image, output)
     after = labels_of(output_path, output)
@@ -100,7 +105,7 @@ def compare_place(image: Raster | Volume, output: Raster | Volume) -> list[Diffe
     if a.ndim != b.ndim:
         return found
     if not same_crs(a.crs, b.crs):
-        found.append(Difference("the CRS", _short(a.crs), _short(b.crs)))
+        found.append(Difference("the CRS", short_crs(a.crs), short_crs(b.crs)))
     found += _compare_affines(image, output)
     for key, name in (("gcps", "the list of ground control points"), ("rpcs", "the set of RPCs")):
         # Only where the output's format could hold them and nothing finer replaced them.
@@ -220,7 +225,8 @@ def _rows(grid: Grid) -> str:
     return "; ".join(", ".join(repr(value) for value in row) for row in grid.affine[: grid.ndim])
 
 
-def _short(crs: str | None) -> str:
+def short_crs(crs: str | None) -> str:
+    """EPSG code of a CRS, or the beginning of its text."""
     from rasterio.crs import CRS
 
     if crs is None:

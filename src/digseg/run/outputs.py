@@ -136,11 +136,18 @@ def write_labels(
     files = io.write_mask(mask, path, source=image, overwrite=overwrite)
     # A part of an image has a grid of its own, which no file holds: nothing to compare with.
     if image.source is not None and WHOLE not in image.meta:
-        differences = io.verify(image, path)  # as opened: one of several series, say
-        if differences:
-            told = "; ".join(str(difference) for difference in differences)
-            raise VerificationError(f"{path} differs from the input: {told}.")
+        _prove(image, path)
     return [*files, write_recipe(recipe, path)]
+
+
+def _prove(image: Raster | Volume, path: Path) -> None:
+    """Reopen an output; the image is taken as opened: one of several series, say."""
+    from digseg import io
+
+    differences = io.verify(image, path)
+    if differences:
+        told = "; ".join(str(difference) for difference in differences)
+        raise VerificationError(f"{path} differs from the input: {told}.")
 
 
 def save_outputs(result: Result) -> list[Path]:
@@ -162,6 +169,7 @@ def save_outputs(result: Result) -> list[Path]:
             simplify=vector.pixels_of(result.job.settings.simplify, result.mask.grid),
             overwrite=replace,
         )
+        _prove(result.image, outputs.vector)
     if outputs.stats is not None:
         from digseg.io import statistics as tables
 
