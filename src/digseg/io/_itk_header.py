@@ -233,11 +233,17 @@ def _data_file(path: Path, name: str) -> Path:
             f"{path.name} spreads its voxels over a list of files: convert it to one file first."
         )
     data = path.parent / name
-    if not data.resolve().is_relative_to(path.parent.resolve()):
+    try:
+        inside, there = data.resolve().is_relative_to(path.parent.resolve()), data.is_file()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, a ring of links
+        raise CorruptInputError(
+            f"{path.name} names a data file that can't exist: its header is damaged."
+        ) from error
+    if not inside:
         raise UnsupportedInputError(
             f"{path.name} points to a data file outside its own folder ({name}): that is not read."
         )
-    if not data.is_file():
+    if not there:
         raise CorruptInputError(f"{path.name} needs {name} beside it: copy both files.")
     return data
 
