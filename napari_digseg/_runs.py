@@ -245,14 +245,19 @@ class Run:
 
     def told(self, state: State, output: Path | None = None) -> Job:
         """The job that gives the same labels from the command line."""
-        settings = state.run_settings if same_prompts(state, self.job.prompts) else None
+        # Only what moves without a new run comes from the form as it is now.
+        settings, hidden = self.job.settings, self.job.suppress
+        if same_prompts(state, self.job.prompts):
+            now, hidden = state.run_settings, state.suppressed
+            settings = settings.with_(threshold=now.threshold, thresholds=now.thresholds)
         path = output or Path(self.suggested_name)
         spread = None
         if self.job.outputs.uncertainty is not None:
             spread = path.with_name(f"spread-{Path(self.suggested_name).name}")
         return replace(
             self.job,
-            settings=settings or self.job.settings,
+            settings=settings,
+            suppress=hidden,
             outputs=Outputs(labels=path, uncertainty=spread),
             resume=False,
             overwrite=False,

@@ -245,14 +245,16 @@ def test_what_is_saved_is_what_is_shown_and_its_recipe_gives_the_same_bytes(
     control = opened(controller(), scene, "red", "blue")
     control.runs.start()
     until(control, lambda: finished(control))
-    control.change(control.state.edit("red", threshold=0.97))
+    control.change(control.state.edit("red", threshold=0.93))
+    control.change(control.state.edit("blue", shown=False))
     out = tmp_path / "out.tif"
     control.review.save(out)
     until(control, lambda: bool(control.review.saved))
     with rasterio.open(out) as dataset:
         np.testing.assert_array_equal(dataset.read(1), shown(control))
         assert dataset.crs == rasterio.CRS.from_epsg(32631)
-    assert "--threshold red=0.97" in control.review.command_line
+    assert "--suppress blue" in control.review.command_line
+    assert "--threshold red=0.93" in control.review.command_line
     assert str(out) in control.review.command_line
     recipe = read_recipe(Path(f"{out}.recipe.json"))
     again = tmp_path / "again"

@@ -15,6 +15,7 @@ from digseg.cli.options import (
     prompts_of,
     settings_of,
 )
+from digseg.errors import UsageError
 from digseg.settings import format_size
 
 if TYPE_CHECKING:
@@ -35,6 +36,13 @@ def register(subparsers: Subparsers) -> None:
     add_prompt_options(parser)
     add_output_options(parser)
     add_run_options(parser)
+    parser.add_argument(
+        "--suppress",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="give this prompt no label; it still competes, and the others keep their ids",
+    )
     parser.add_argument("--dry-run", action="store_true", help="estimate and stop")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
@@ -48,6 +56,9 @@ def job_of(args: argparse.Namespace) -> Job:
     prompts = prompts_of(args)
     settings = settings_of(args)
     check_threshold_names(dict(settings.thresholds), prompts)
+    for name in args.suppress:
+        if name not in prompts.names:
+            raise UsageError(f"There is no prompt {name!r} to suppress.")
     outputs = outputs_of(args) if not args.dry_run or args.output else Outputs()
     return Job(
         args.input,
@@ -57,6 +68,7 @@ def job_of(args: argparse.Namespace) -> Job:
         series=args.series,
         region=args.region,
         outline=_outline(args),
+        suppress=tuple(args.suppress),
         resume=args.resume,
         overwrite=args.overwrite,
     )

@@ -76,6 +76,8 @@ class Job:
     outline
         Polygons, in pixels of the whole input, outside of which nothing is asked for; without a
         ``region`` the output covers the part around them.
+    suppress
+        Names of prompts that compete but get no label; the others keep their ids.
     resume
         Go on with the unfinished run that lies beside the outputs.
     overwrite
@@ -89,6 +91,7 @@ class Job:
     series: str | None = None
     region: Region | None = None
     outline: Outline | None = None
+    suppress: tuple[str, ...] = ()
     resume: bool = False
     overwrite: bool = False
 
@@ -101,6 +104,7 @@ class Job:
             "series": self.series,
             "region": None if self.region is None else [list(pair) for pair in self.region],
             "outline": None if self.outline is None else str(self.outline),
+            "suppressed": list(self.suppress),
             "prompts": self.prompts.to_list(),
             "settings": self.settings.to_dict(),
             "outputs": {
@@ -136,6 +140,7 @@ class Job:
                 "outputs": Outputs(**{k: Path(v) for k, v in recipe.get("outputs", {}).items()}),
                 "series": recipe.get("series"),
                 "region": _region(recipe.get("region")),
+                "suppress": tuple(recipe.get("suppressed", ())),
                 "outline": None if outline is None else Outline.parse(outline),
             }
         except (KeyError, TypeError) as error:
@@ -159,6 +164,8 @@ class Job:
             words += ["--region", ",".join(f"{start}:{stop}" for start, stop in self.region)]
         if self.outline is not None:
             words += ["--outline", str(self.outline)]
+        for name in self.suppress:
+            words += ["--suppress", name]
         return shlex.join(words + _setting_words(self.settings))
 
 

@@ -66,7 +66,7 @@ def relabel(
         settings = settings.with_(simplify=simplify)
     job = replace(
         old, settings=settings, outputs=outputs, overwrite=overwrite, resume=False,
-        input=input_path or old.input,
+        input=input_path or old.input, suppress=tuple(suppress),
     )  # fmt: skip
     _check_names(job, suppress)
     check_outputs(job)
@@ -74,10 +74,8 @@ def relabel(
     check_image(job, image)
     progress = store.progress()
     holes = bool(progress.failed_tiles or progress.pending)
-    mask = make_mask(image, store, job, failed=holes, suppress=tuple(suppress))
+    mask = make_mask(image, store, job, failed=holes)
     recipe = {**store.recipe, **job.recipe(), "relabelled_from": str(store_path)}
-    if suppress:
-        recipe["suppressed"] = list(suppress)
     result = Result(
         mask, store, job, image, recipe,
         tiles=store.plan.lattice.count,

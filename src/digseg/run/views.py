@@ -26,7 +26,6 @@ def make_mask(
     job: Job,
     *,
     failed: bool = False,
-    suppress: tuple[str, ...] = (),
 ) -> Mask:
     """Labels of a finished (or still filling) store, lazily, in the image's own order.
 
@@ -34,7 +33,7 @@ def make_mask(
     """
     from digseg import engine
 
-    labels = engine.labels(store, job.settings, suppress)
+    labels = engine.labels(store, job.settings, job.suppress)
     table = ClassTable.of(job.prompts)
     if isinstance(image, Volume):
         from digseg.run.volumes import labels_to_volume, without_nodata
