@@ -140,6 +140,38 @@ def test_it_learns(folder: Path, tmp_path: Path) -> None:
     assert told[-1].pictures_per_second > 0
 
 
+def test_half_precision_follows_single_in_one_process(folder: Path, tmp_path: Path) -> None:
+    """Close to single precision after two steps, and the weights stay single."""
+    settings = replace(QUICK, steps=2, rate=1e-4)
+    single = weights(train(fresh(folder), sampler_of, settings, tmp_path / "single"))
+    half = weights(
+        train(
+            fresh(folder), sampler_of, replace(settings, mixed_precision="bf16"), tmp_path / "half"
+        )
+    )
+    assert torch.bfloat16 not in {value.dtype for value in half.values()}
+    assert any(not torch.equal(half[name], value) for name, value in single.items())
+    for name, value in single.items():
+        torch.testing.assert_close(half[name], value, rtol=0, atol=1e-3)
+
+
+def test_restarts_teach_every_part(folder: Path) -> None:
+    """From another mask, part-noised: U-Net, text and mask decoder all get a gradient."""
+    torch.manual_seed(0)
+    pipeline = fresh(folder)
+    trainee = Trainee(pipeline, QUICK).train()
+    texts = TextCache(pipeline.tokenizer, pipeline.text_encoder, pipeline.text_pathway)
+    drawn = sampler_of(texts).draw(np.random.default_rng(0))
+    loss, told = trainee(collate([drawn], texts, torch.device("cpu")), True)
+    loss.backward()
+    assert set(told) == {"diffusion", "restart"}
+    for part in ("unet", "text_pathway", "mask_decoder", "image_encoder"):
+        moved = [
+            p.grad.abs().sum() for p in getattr(trainee, part).parameters() if p.grad is not None
+        ]
+        assert torch.stack(moved).sum() > 0, part
+
+
 def test_gradient_checkpointing_changes_no_gradient(folder: Path) -> None:
     gradients = []
     for saving in (False, True):

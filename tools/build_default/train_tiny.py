@@ -61,7 +61,7 @@ def main() -> None:
             mixed_precision=args.precision,
         )
         print(settings.to_json(), flush=True)
-        pipeline = DiGSegPipeline.from_pretrained(source, torch_dtype=torch.float32)
+        pipeline = DiGSegPipeline.from_pretrained(source).to(torch.float32)
         train_sets(
             pipeline,
             prepared,

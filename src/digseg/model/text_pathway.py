@@ -65,8 +65,15 @@ class Match(nn.Module):
 
     def forward(self, features: Tensor, e: Tensor, rows: Tensor) -> Tensor:
         """Features ``[N, C, h, w]``, embeddings ``[B, hidden]``: logits ``[B, 1, h, w]``."""
-        query = self.query(features)[rows]  # [B,d,h,w]
-        return torch.einsum("bdhw,bd->bhw", query, self.key(e))[:, None]
+        # Key times query weights first: no d channels a pixel are ever made.
+        key = self.key(e)  # [B,d]
+        weight = key @ self.query.weight[:, :, 0, 0]  # [B,C]
+        bias = key @ cast(nn.Parameter, self.query.bias)  # [B]
+        if len(features) == 1:
+            found = torch.einsum("chw,bc->bhw", features[0], weight)  # [B,h,w]
+        else:
+            found = torch.einsum("bchw,bc->bhw", features[rows], weight)  # [B,h,w]
+        return (found + bias[:, None, None])[:, None]
 
 
 class TextPathway(ModelMixin, ConfigMixin):  # type: ignore[misc]

@@ -83,6 +83,7 @@ def train(
     """
     try:
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
         from accelerate.utils import DistributedDataParallelKwargs, broadcast
     except ImportError:
         raise MissingExtraError(
@@ -92,6 +93,8 @@ def train(
         torch.set_num_threads(settings.threads)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    # An earlier training in this process may have had another precision.
+    AcceleratorState._reset_state()
     accelerator = Accelerator(
         mixed_precision=settings.mixed_precision,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
