@@ -58,6 +58,8 @@ class ModelsWidget(Panel):
         split.addWidget(self.table)
         split.addWidget(self.card)
         split.setStretchFactor(1, 1)
+        split.setSizes([120, 480])
+        self.card.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         row = QHBoxLayout()
         for widget in (self.use, self.folder, self.hub):
             row.addWidget(widget)
@@ -81,7 +83,7 @@ class ModelsWidget(Panel):
         for line, row in enumerate(self._rows):
             for column, text in enumerate((row.name, row.origin, row.size, row.licence)):
                 item = QTableWidgetItem(text)
-                item.setToolTip(row.summary)
+                item.setToolTip(text if text == row.licence else row.summary)
                 self.table.setItem(line, column, item)
         if self._rows:
             self.table.selectRow(0)
