@@ -219,6 +219,16 @@ def test_what_vectors_refuse(tmp_path: Path) -> None:
         vector.write_polygons(volume, tmp_path / "a.gpkg")
     with pytest.raises(UsageError, match=r"\.gpkg"):
         vector.check_suffix("a.shp")
+    mars = "+proj=eqc +a=3396190 +b=3396190 +units=m +no_defs"
+    nowhere = {"+proj=longlat +datum=WGS84": 500.0, mars: 0.0}
+    for crs, x in nowhere.items():
+        grid = Grid.from_transform((4, 5), (10.0, 0.0, x, 0.0, -10.0, 0.0), crs=crs)
+        mask = Mask(np.ones((4, 5), np.uint8), grid, CLASSES)
+        with pytest.raises(UsageError, match="longitude and latitude of the Earth"):
+            vector.write_polygons(mask, tmp_path / "a.geojson")
+        vector.write_polygons(mask, tmp_path / "a.gpkg", overwrite=True)
+        assert len(geopandas.read_file(tmp_path / "a.gpkg")) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.gpkg"]
 
 
 def test_table_of_a_raster(blobs: AnyArray) -> None:

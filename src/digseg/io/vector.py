@@ -51,10 +51,33 @@ def check_suffix(path: str | Path) -> None:
         raise UsageError(f"Polygons can't be written as {path}: use one of {names}.")
 
 
-def check_grid(grid: Grid) -> None:
-    """Raise `UsageError` where there can be no polygons."""
+def check_grid(grid: Grid, path: str | Path) -> None:
+    """Raise `UsageError` where there can be no polygons, or none in the format of this name."""
     if grid.ndim != 2:
         raise UsageError("Polygons are drawn around regions of a raster; a volume has none.")
+    if suffix_of(str(path)) in (".geojson", ".json") and not _leads_to_wgs84(grid):
+        raise UsageError(
+            "GeoJSON is in longitude and latitude of the Earth (WGS 84), and the place of this "
+            "image can't be told so: write .gpkg or .parquet."
+        )
+
+
+def _leads_to_wgs84(grid: Grid) -> bool:
+    """Whether the corners of an image have a longitude and latitude on Earth."""
+    from pyproj import Transformer
+    from pyproj.exceptions import ProjError
+
+    if grid.crs is None or PixelAreas(grid).geod is None:
+        return True  # written in its own coordinates
+    rows, columns = grid.shape
+    corners = grid.world([(r, c) for r in (-0.5, rows - 0.5) for c in (-0.5, columns - 0.5)])
+    try:
+        transformer = Transformer.from_crs(grid.crs, "EPSG:4326", always_xy=True)
+        lon, lat = transformer.transform(corners[:, 0], corners[:, 1], errcheck=True)
+    except ProjError:  # another planet, or outside of what the projection can show
+        return False
+    # Images across the antimeridian go on beyond 180 degrees.
+    return bool((np.abs(lat) <= 90).all() and (np.abs(lon) <= 360).all())
 
 
 def pixels_of(tolerance: str, grid: Grid) -> float:
@@ -120,7 +143,7 @@ def write_polygons(
     """
     path = Path(path)
     check_suffix(path)
-    check_grid(mask.grid)
+    check_grid(mask.grid, path)
     if simplify < 0:
         raise UsageError(f"The tolerance of simplification can't be {simplify}.")
     refuse_existing(path, overwrite=overwrite)

@@ -112,7 +112,7 @@ def check_image(job: Job, image: Raster | Volume) -> None:
         if path is not None:
             registry.check_mask(mask, path, source=image)
     if outputs.vector is not None:
-        vector.check_grid(image.grid)
+        vector.check_grid(image.grid, outputs.vector)
         vector.pixels_of(job.settings.simplify, image.grid)
 
 
