@@ -29,7 +29,7 @@ CLASSES_TAG = "DIGSEG_CLASSES"
 _BLOCK = 512
 _SIDECAR_BYTES = 2**24
 #: Megabytes of GDAL's cache while labels are written.
-_CACHE_MB = 128
+_CACHE_MB = 64
 #: The file in between is read once and deleted: fast matters, small does not.
 _BETWEEN = {"COMPRESS_OVERVIEW": "DEFLATE", "ZLEVEL_OVERVIEW": "1"}
 _CHUNK = 2048  # labels are asked for in chunks of 4 x 4 blocks
@@ -180,7 +180,11 @@ def _add_overviews(mask: Mask, path: Path) -> None:
 
     factors = overview_factors((mask.grid.shape[0], mask.grid.shape[1]))
     if factors:
-        with rasterio.Env(**_BETWEEN), rasterio.open(path, "r+") as target:
+        # GDAL takes whole rows of blocks at once; several threads would hold several of them.
+        with (
+            rasterio.Env(GDAL_NUM_THREADS="1", **_BETWEEN),
+            rasterio.open(path, "r+") as target,
+        ):
             target.build_overviews(factors, Resampling.mode)
 
 
