@@ -58,50 +58,21 @@ def make(path: Path, slices: int) -> None:
 
 def child(path: str, planes: str, prompts: int, memory: str) -> None:
     """One run; prints JSON."""
-    import psutil
-
+    from digseg.memory import PeakMeter
     from digseg.run.execute import execute
     from digseg.run.job import Job, Outputs
     from digseg.settings import SegmentSettings, parse_size
 
-    peak = Peak()
-    idle = psutil.Process().memory_info().rss
     names = [f"rod {index}" for index in range(prompts)]
     target = Path(path).with_name("mask.nii")
     settings = SegmentSettings(planes=planes, memory=parse_size(memory))  # type: ignore[arg-type]
     job = Job(path, PromptSet.parse(names), settings, Outputs(labels=target))
     begun = time.perf_counter()
-    with peak, execute(job, model=Cheap()) as result:
+    with PeakMeter() as meter, execute(job, model=Cheap()) as result:
         tiles = result.tiles
     seconds = time.perf_counter() - begun
-    print(
-        json.dumps({"idle": idle, "growth": peak.bytes - idle, "seconds": seconds, "tiles": tiles})
-    )
-
-
-class Peak:
-    """Largest private memory of this process, looked at ten times a second."""
-
-    def __enter__(self) -> Peak:
-        import threading
-
-        self.bytes, self._over = 0, threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        import psutil
-
-        process = psutil.Process()
-        while not self._over.wait(0.1):
-            # Mapped pages of the input file are the system's cache, not ours.
-            info = process.memory_info()
-            self.bytes = max(self.bytes, info.rss - getattr(info, "shared", 0))
+    told = {"growth": meter.grown, "peak": meter.peak, "seconds": seconds, "tiles": tiles}
+    print(json.dumps(told))
 
 
 def main() -> None:
@@ -116,7 +87,8 @@ def main() -> None:
     if args.child:
         child(args.child, args.planes, args.prompts, args.memory)
         return
-    print("| slices | voxels | growth of memory | tiles | seconds |\n|---|---|---|---|---|")
+    print("| slices | voxels | growth of memory | peak | tiles | seconds |")
+    print("|---|---|---|---|---|---|")
     for slices in args.slices:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "long.nii"
@@ -126,10 +98,10 @@ def main() -> None:
             words += ["--memory", args.memory]
             told = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
             row = json.loads(told.strip().splitlines()[-1])
-        growth = f"{row['growth'] / 2**20:.0f} MiB"
+        growth, peak = (f"{row[key] / 2**20:.0f} MiB" for key in ("growth", "peak"))
         voxels = f"{SIDE * SIDE * slices / 1e6:.0f} M"
         print(
-            f"| {slices} | {voxels} | {growth} | {row['tiles']} | {row['seconds']:.0f} |",
+            f"| {slices} | {voxels} | {growth} | {peak} | {row['tiles']} | {row['seconds']:.0f} |",
             flush=True,
         )
     print(
