@@ -31,6 +31,8 @@ from napari_digseg._widgets._threshold import ThresholdSlider
 
 Set = Callable[[State], None]
 
+_NAME_WIDTH = 190  # pixels
+
 
 class PromptList(QWidget):
     """Type a phrase, get a row.
@@ -156,8 +158,10 @@ class _Row(QFrame):
         self._row = row
         self.color = flat("", lambda: self._choose_color(edit_look), "Colour of the label.")
         self.color.setIconSize(QSize(16, 16))
-        # Long names end in dots rather than push the buttons out of the dock.
-        self.name, self.also = QElidingLabel(), QElidingLabel()
+        # Long names are cut off rather than push the buttons out of the dock. Not an eliding label:
+        # where a style takes a pixel of padding it shows nothing but dots.
+        self.name, self.also = QLabel(), QElidingLabel()
+        self.name.setMaximumWidth(_NAME_WIDTH)
         self.name.setObjectName("name")
         self.also.setObjectName("hint")
         self.also.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
