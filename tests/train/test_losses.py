@@ -49,7 +49,7 @@ def test_choice_weighs_by_the_inverse_root_of_the_share() -> None:
     logits = torch.tensor([[[2.0, 1.0, 0.0, 0.0, 0.0]]])
     target = torch.tensor([[[1.0, 0.0, 0.0, 0.0, 0.0]]])
     logp = torch.log_softmax(torch.cat([torch.zeros(1, 1, 5), logits]), 0)
-    rare, common = (1 / 5) ** -0.5, (4 / 5) ** -0.5
+    rare, common = (1 / 5) ** -0.25, (4 / 5) ** -0.25
     total = rare * logp[1, 0, 0] + common * logp[0, 0, 1:].sum()
     expected = -total / (rare + 4 * common)
     assert choice_loss(logits, target, torch.ones(1, 5)).item() == pytest.approx(expected.item())

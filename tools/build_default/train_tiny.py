@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rate", type=float, default=8e-4)
     parser.add_argument("--precision", default="bf16", help="no, bf16 or fp16")
+    parser.add_argument("--decay", type=float, default=0.3, help="share with a falling rate")
     parser.add_argument("--mix", default=None)
     args = parser.parse_args()
     out = Path(args.output)
@@ -55,7 +56,7 @@ def main() -> None:
             batch=args.batch,
             rate=args.rate,
             threads=args.threads,
-            decay=0.3,
+            decay=args.decay,
             ema=0.98 if stage == 1 else 0.998,
             diffusion_share=0.12,
             mixed_precision=args.precision,

@@ -35,7 +35,8 @@ def choice_loss(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """Cross-entropy over one picture's prompts and a background of logit 0.
 
     The arg-max over prompts against a threshold of one half is judged by exactly this. Pixels
-    are weighted by the inverse square root of their class's share, so that small things count.
+    are weighted by the inverse fourth root of their class's share, so that small things count
+    (by the square root they were marked too often).
 
     Parameters
     ----------
@@ -51,7 +52,8 @@ def choice_loss(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     index = torch.einsum("khw,k->hw", target, numbers).long()[None]  # [1,H,W]
     index = torch.where(valid[None] > 0, index, torch.full_like(index, -100))
     counts = torch.bincount(index[index >= 0].flatten(), minlength=len(logits) + 1).float()
-    weight = torch.where(counts > 0, (counts / counts.sum().clamp(min=1)).rsqrt(), 0.0)
+    shares = counts / counts.sum().clamp(min=1)
+    weight = torch.where(counts > 0, shares.clamp(min=1e-6) ** -0.25, 0.0)
     if not bool((counts > 0).any()):
         return logits.sum() * 0
     weight = weight.clamp(max=8.0)
