@@ -228,7 +228,7 @@ def load(
         if isinstance(part, torch.nn.Module):
             part.requires_grad_(False).eval()
             # Encoding a picture takes 0.7 of the time on a CPU.
-            part.to(memory_format=torch.channels_last)
+            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return LoadedModel(pipeline, digest(info), steps, ensemble, seed, info)
 
 

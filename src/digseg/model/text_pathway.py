@@ -73,7 +73,7 @@ class Match(nn.Module):
             found = torch.einsum("chw,bc->bhw", features[0], weight)  # [B,h,w]
         else:
             found = torch.einsum("bchw,bc->bhw", features[rows], weight)  # [B,h,w]
-        return (found + bias[:, None, None])[:, None]
+        return torch.as_tensor((found + bias[:, None, None])[:, None])
 
 
 class TextPathway(ModelMixin, ConfigMixin):  # type: ignore[misc]
