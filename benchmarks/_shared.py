@@ -73,6 +73,7 @@ def layout_of(pipeline: DiGSegPipeline) -> Layout:
         decoder=tuple(pipeline.mask_decoder.config.channels),
         neck=int(encoder.config.neck_channels),
         encoder_width=float(encoder.config.width),
+        match=tuple(encoder.config.match_channels),
         heads=int(pipeline.unet.config.attention_head_dim),
         groups=int(pipeline.unet.config.norm_num_groups),
         hidden=int(pipeline.text_pathway.config.hidden),

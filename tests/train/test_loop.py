@@ -172,6 +172,36 @@ def test_restarts_teach_every_part(folder: Path) -> None:
         assert torch.stack(moved).sum() > 0, part
 
 
+def test_direct_matches_are_judged_over_all_pictures_and_the_unet_over_the_first(
+    folder: Path,
+) -> None:
+    """More pictures change the loss of the direct matches and no gradient of the U-Net."""
+    drawer = sampler_of(TextCache(*_text_of(fresh(folder))))
+    rng = np.random.default_rng(0)
+    drawn = [drawer.draw(rng) for _ in range(4)]
+    gradients, losses = [], []
+    for further in (0, 3):
+        pipeline = fresh(folder)
+        settings = replace(QUICK, batch=1, match_batch=further, match_weight=0.5)
+        trainee = Trainee(pipeline, settings).train()
+        texts = TextCache(*_text_of(pipeline))
+        loss, told = trainee(collate(drawn[: 1 + further], texts, torch.device("cpu")), False)
+        loss.backward()
+        losses.append(told)
+        gradients.append([p.grad for p in trainee.unet.parameters() if p.grad is not None])
+        key = trainee.text_pathway.matches[-1].key.weight
+        assert key.grad is not None
+        assert key.grad.abs().sum() > 0
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+    assert losses[0]["entropy"] == pytest.approx(losses[1]["entropy"], rel=1e-5)
+    assert losses[0]["match"] != pytest.approx(losses[1]["match"], rel=1e-3)
+
+
+def _text_of(pipeline: DiGSegPipeline) -> tuple[object, object, object]:
+    return pipeline.tokenizer, pipeline.text_encoder, pipeline.text_pathway
+
+
 def test_gradient_checkpointing_changes_no_gradient(folder: Path) -> None:
     gradients = []
     for saving in (False, True):
@@ -199,6 +229,8 @@ def test_the_rate_warms_up_stays_and_falls() -> None:
 def test_settings_refuse_nonsense() -> None:
     with pytest.raises(UsageError, match="stage"):
         TrainSettings(stage=3)
+    with pytest.raises(UsageError, match="weight"):
+        TrainSettings(match_batch=2)
     with pytest.raises(UsageError, match="precision"):
         TrainSettings(mixed_precision="fp8")
     with pytest.raises(UsageError, match="colour"):

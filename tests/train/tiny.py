@@ -18,6 +18,7 @@ LAYOUT = Layout(
     decoder=(8, 4),
     neck=8,
     encoder_width=0.25,
+    match=(8, 8, 4),
     heads=2,
     groups=4,
     hidden=8,

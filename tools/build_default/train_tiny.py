@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+from digseg.model.fresh import add_matching
 from digseg.model.pipeline import DiGSegPipeline
 from digseg.train.run import describe, prepare, train_sets
 from digseg.train.settings import TrainSettings
@@ -35,6 +36,8 @@ def main() -> None:
     parser.add_argument("--stage1", type=float, default=8, help="minutes")
     parser.add_argument("--stage2", type=float, default=90, help="minutes")
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--match-batch", type=int, default=8, help="pictures without the U-Net")
+    parser.add_argument("--encoder-from", type=int, default=4, help="first stage that learns")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rate", type=float, default=8e-4)
     parser.add_argument("--precision", default="bf16", help="no, bf16 or fp16")
@@ -60,9 +63,14 @@ def main() -> None:
             ema=0.98 if stage == 1 else 0.998,
             diffusion_share=0.12,
             mixed_precision=args.precision,
+            match_batch=args.match_batch if stage == 2 else 0,
+            match_weight=0.5 if stage == 2 else 0.0,
+            encoder_from=args.encoder_from,
         )
         print(settings.to_json(), flush=True)
         pipeline = DiGSegPipeline.from_pretrained(source).to(torch.float32)
+        if not pipeline.image_encoder.config.match_channels:
+            add_matching(pipeline)
         train_sets(
             pipeline,
             prepared,

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from digseg.errors import UsageError
 from digseg.model import network
-from digseg.model.mask_decoder import MATCHED
 from digseg.model.pipeline import DiGSegPipeline
 from digseg.model.registry import DEFAULT, PAPERS, ModelInfo, find_model
+from digseg.model.text_pathway import MATCHED
 from digseg.model.unet_split import DownState, needs_text_down
 from digseg.prompts import Prompt
 from digseg.types import AnyArray, Encoded, Float32Array

@@ -29,6 +29,8 @@ class Layout:
         Width of the mask decoder at 1/4 and 1/2.
     neck, encoder_width
         Width of the image encoder's neck; factor on its trunk.
+    match
+        Channels of the features made for being matched, at 1/8, 1/4 and 1/2.
     heads, groups
         Attention heads (diffusers calls their number ``attention_head_dim``), norm groups.
     hidden
@@ -41,6 +43,7 @@ class Layout:
     decoder: tuple[int, int] = (32, 16)
     neck: int = 96
     encoder_width: float = 1.0
+    match: tuple[int, ...] = (128, 80, 32)
     heads: int = 4
     groups: int = 16
     hidden: int = 192
@@ -101,12 +104,14 @@ def new_pipeline(
             hidden=layout.hidden,
             detail_channels=layout.decoder,
             direct_channels=(low, low, *reversed(layout.detail)),
+            match_channels=layout.match,
         ),
         image_encoder=ImageEncoder(
             latent_channels=layout.latents,
             unet_channels=layout.channels,
             detail_channels=layout.detail,
             neck_channels=layout.neck,
+            match_channels=layout.match,
             width=layout.encoder_width,
         ),
         mask_decoder=MaskDecoder(
@@ -115,3 +120,23 @@ def new_pipeline(
             detail_channels=layout.detail,
         ),
     )
+
+
+def add_matching(pipeline: DiGSegPipeline, channels: tuple[int, ...] = Layout.match) -> None:
+    """Give a pipeline that was trained without it a `MatchNeck`; no answer changes at first.
+
+    Parameters
+    ----------
+    channels
+        At 1/8, 1/4 and 1/2.
+    """
+    changed = {}
+    for name in ("image_encoder", "text_pathway"):
+        old = getattr(pipeline, name)
+        config = {**old.config, "match_channels": channels}
+        new = type(old).from_config(config)
+        missing, unexpected = new.load_state_dict(old.state_dict(), strict=False)
+        if unexpected or any(not key.startswith(("match_neck", "matches")) for key in missing):
+            raise ValueError(f"the weights of {name} don't fit its layout")
+        changed[name] = new.to(old.dtype).train(old.training)
+    pipeline.register_modules(**changed)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from digseg.model.depthwise import depthwise
+from digseg.model.match_neck import MatchNeck
 
 #: (repeats, kernel, stride, expansion, channels) of the seven stages of Lite0.
 STAGES = (
@@ -108,6 +109,9 @@ class ImageEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         Channels of the features for the mask decoder at 1/2 and 1/4.
     neck_channels
         Width of the top-down neck at 1/8 and coarser.
+    match_channels
+        Channels of the features at 1/8, 1/4 and 1/2 that are made for being matched with the
+        text (`digseg.model.match_neck`); empty without them.
     width
         Factor on the trunk's channels; 1.0 is Lite0, less is for tests.
     """
@@ -122,6 +126,7 @@ class ImageEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         unet_channels: tuple[int, int, int] = (48, 96, 160),
         detail_channels: tuple[int, int] = (16, 32),
         neck_channels: int = 96,
+        match_channels: tuple[int, ...] = (),
         width: float = 1.0,
     ) -> None:
         super().__init__()
@@ -167,6 +172,8 @@ class ImageEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.to_unet = nn.ModuleList(
             nn.Conv2d(neck_channels, channels, 1) for channels in (low, low, middle, deep)
         )
+        given = [wide[i] + tapped[i] for i in (2, 1, 0)]
+        self.match_neck = MatchNeck(given, match_channels) if match_channels else None
 
     def trunk(self, pixels: Tensor) -> list[Tensor]:
         """Features at 1/2 .. 1/32 of pixels ``[N, 3, H, W]`` in [-1, 1]."""
@@ -191,8 +198,8 @@ class ImageEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         Returns
         -------
-        ``latents`` at 1/8, ``half`` and ``quarter`` for the mask decoder, and one entry for each
-        of `ADDED` with the U-Net's channels.
+        ``latents`` at 1/8, ``half`` and ``quarter`` for the mask decoder, one entry for each
+        of `ADDED` with the U-Net's channels, and those of `MATCH_FEATURES` where there are any.
         """
         taps = self.trunk(pixels)
         half = self.fine_half(pixels)  # [N,16,H/2,W/2]
@@ -213,4 +220,6 @@ class ImageEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         encoded = {"latents": self.to_latent(neck[2]), "half": neck[0], "quarter": neck[1]}
         for name, layer, x in zip(ADDED, self.to_unet, (*neck[2:], neck[4]), strict=True):
             encoded[name] = layer(x)
+        if self.match_neck is not None:
+            encoded |= self.match_neck([torch.cat([neck[i], taps[i]], 1) for i in (2, 1, 0)])
         return encoded

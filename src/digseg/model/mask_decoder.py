@@ -9,30 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional
 
+from digseg.model.match_neck import Residual
 from digseg.model.text_pathway import TextPathway
-
-#: Features that are matched with the text directly, coarse to fine.
-MATCHED = ("sixteenth", "eighth", "quarter", "half")
-
-
-class Residual(nn.Module):
-    """Two convolutions beside the identity."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = nn.GroupNorm(8 if channels % 8 == 0 else 1, channels)
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, C, H, W]`` to the same shape."""
-        return torch.add(x, self.second(functional.silu(self.first(functional.silu(self.norm(x))))))
 
 
 class MaskDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -103,6 +86,7 @@ class MaskDecoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
             x = inject[1](x, text)
         x = functional.silu(self.at_half(functional.silu(x)))
         x = self.exit(x)  # [B,1,H/2,W/2]
-        if pathway is not None and text is not None and len(pathway.direct):
-            x = x + pathway.match([details[name] for name in MATCHED], text, rows)
+        if pathway is not None and text is not None:
+            matched = pathway.match(details, text, rows)
+            x = x if matched is None else x + matched
         return functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)

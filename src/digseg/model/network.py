@@ -151,6 +151,14 @@ def decode_mask(
     return torch.logit(soft, eps=1e-4)
 
 
+def match(parts: Parts, encoded: Mapping[str, Tensor], rows: Tensor, text: Text) -> Tensor | None:
+    """Logits ``[B, 1, H/2, W/2]`` of the direct matches alone, without the U-Net."""
+    e = embed(parts, text)
+    if parts.text_pathway is None or e is None:
+        return None
+    return parts.text_pathway.match(encoded, e, rows)
+
+
 def embed(parts: Parts, text: Text) -> Tensor | None:
     """What each injection of the text pathway reads, ``[B, hidden]``."""
     if parts.text_pathway is None or text.aligned is None:

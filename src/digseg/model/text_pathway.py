@@ -8,7 +8,7 @@ features and projected text, one map for each head: which pixels look like the w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -16,6 +16,13 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional
+
+from digseg.model.match_neck import MATCH_FEATURES
+
+#: The image encoder's features that are matched with the text directly, coarse to fine.
+DIRECT_FEATURES = ("sixteenth", "eighth", "quarter", "half")
+#: All that the text pathway may read of a picture.
+MATCHED = (*DIRECT_FEATURES, *MATCH_FEATURES)
 
 
 class Injection(nn.Module):
@@ -69,10 +76,13 @@ class Match(nn.Module):
         key = self.key(e)  # [B,d]
         weight = key @ self.query.weight[:, :, 0, 0]  # [B,C]
         bias = key @ cast(nn.Parameter, self.query.bias)  # [B]
-        if len(features) == 1:
-            found = torch.einsum("chw,bc->bhw", features[0], weight)  # [B,h,w]
-        else:
-            found = torch.einsum("bchw,bc->bhw", features[rows], weight)  # [B,h,w]
+        # Picture by picture: no copy of the features for each prompt is made.
+        mine = [torch.nonzero(rows == n)[:, 0] for n in range(len(features))]
+        parts = [
+            torch.einsum("chw,bc->bhw", picture, weight[asked])
+            for picture, asked in zip(features, mine, strict=True)
+        ]
+        found = torch.cat(parts)[torch.argsort(torch.cat(mine))]  # [B,h,w]
         return torch.as_tensor((found + bias[:, None, None])[:, None])
 
 
@@ -97,6 +107,8 @@ class TextPathway(ModelMixin, ConfigMixin):  # type: ignore[misc]
         Channels of the image encoder's features at 1/16, 1/8, 1/4 and 1/2 that are matched with
         the text directly, coarse to fine, and added to the mask decoder's logits; empty without
         an image encoder.
+    match_channels, match_dim
+        The same for the features of `digseg.model.match_neck` at 1/8, 1/4 and 1/2; empty without.
     mask_padding
         Whether cross-attention leaves out the padding of a prompt. False as in Stable Diffusion.
     """
@@ -117,6 +129,8 @@ class TextPathway(ModelMixin, ConfigMixin):  # type: ignore[misc]
         detail_head_dim: int = 8,
         direct_channels: tuple[int, ...] = (),
         direct_dim: int = 32,
+        match_channels: tuple[int, ...] = (),
+        match_dim: int = 96,
         mask_padding: bool = True,
     ) -> None:
         super().__init__()
@@ -131,18 +145,28 @@ class TextPathway(ModelMixin, ConfigMixin):  # type: ignore[misc]
         )
 
         self.direct = nn.ModuleList(Match(c, hidden, direct_dim) for c in direct_channels)
+        self.matches = nn.ModuleList(Match(c, hidden, match_dim) for c in match_channels)
 
-    def match(self, features: Sequence[Tensor], e: Tensor, rows: Tensor) -> Tensor | None:
-        """Logits ``[B, 1, h, w]`` at the finest of the scales; `None` where nothing is matched."""
-        logits: Tensor | None = None
-        for layer, found in zip(self.direct, features, strict=True):
-            here = layer(found, e, rows)
-            if logits is not None:
-                here = here + functional.interpolate(
-                    logits, scale_factor=2.0, mode="bilinear", align_corners=False
-                )
-            logits = here
-        return logits
+    def match(self, features: Mapping[str, Tensor], e: Tensor, rows: Tensor) -> Tensor | None:
+        """How well pictures fit the words, without the U-Net.
+
+        Parameters
+        ----------
+        features
+            Of N pictures, by name: `DIRECT_FEATURES` and `MATCH_FEATURES`.
+        e, rows
+            Embeddings ``[B, hidden]``; for each the picture (0 to N - 1) that it is asked of.
+
+        Returns
+        -------
+        Logits ``[B, 1, H/2, W/2]``; `None` where nothing is matched.
+        """
+        found = [
+            _coarse_to_fine(layers, [features[name] for name in names], e, rows)
+            for layers, names in ((self.direct, DIRECT_FEATURES), (self.matches, MATCH_FEATURES))
+            if len(layers)
+        ]
+        return torch.stack(found).sum(0) if found else None
 
     def align(self, pooled: Tensor) -> Tensor:
         """Pooled states ``[B, text_dim]`` to unit vectors ``[B, embed_dim]`` that compare."""
@@ -152,3 +176,18 @@ class TextPathway(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Aligned embeddings ``[B, embed_dim]`` to what each injection reads, ``[B, hidden]``."""
         # Unit vectors have entries near 1/sqrt(d): bring them to about unit variance.
         return torch.as_tensor(self.shared(aligned * aligned.shape[-1] ** 0.5))
+
+
+def _coarse_to_fine(
+    layers: nn.ModuleList, features: Sequence[Tensor], e: Tensor, rows: Tensor
+) -> Tensor:
+    """The sum of matches at several scales, each twice as fine as the one before it."""
+    logits: Tensor | None = None
+    for layer, found in zip(layers, features, strict=True):
+        here = layer(found, e, rows)
+        if logits is not None:
+            here = here + functional.interpolate(
+                logits, scale_factor=2.0, mode="bilinear", align_corners=False
+            )
+        logits = here
+    return cast(Tensor, logits)

@@ -88,6 +88,18 @@ class Batch:
     valid: Tensor
     exclusive: Tensor
 
+    def head(self, count: int) -> Batch:
+        """The first ``count`` pictures and their prompts."""
+        mine = torch.nonzero(self.rows < count)[:, 0]
+        return Batch(
+            self.pixels[:count],
+            self.text.take(mine),
+            self.rows[mine],
+            self.masks[mine],
+            self.valid[:count],
+            self.exclusive[:count],
+        )
+
 
 def collate(questions: Sequence[Question], texts: TextCache, device: torch.device) -> Batch:
     """Stack pictures, and the prompts of all of them one after the other."""

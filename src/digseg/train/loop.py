@@ -24,7 +24,7 @@ from digseg.train.state import FILE, RunningMean, load_state, save_state
 #: Columns of ``loss.csv``.
 COLUMNS = (
     "step", "seconds", "pictures_per_second", "rate",
-    "loss", "entropy", "dice", "choice", "latent", "diffusion", "restart",
+    "loss", "entropy", "dice", "choice", "match", "latent", "diffusion", "restart",
 )  # fmt: skip
 
 
@@ -132,7 +132,9 @@ def train(
         for group in prepared.param_groups:
             group["lr"] = group["initial_lr"] * factor
         batch = collate(
-            [sampler.draw(rng) for _ in range(settings.batch)], texts, accelerator.device
+            [sampler.draw(rng) for _ in range(settings.batch + settings.match_batch)],
+            texts,
+            accelerator.device,
         )
         diffusion = settings.stage == 1 or rng.random() < settings.diffusion_share
         loss, told = wrapped(batch, diffusion)
@@ -143,7 +145,7 @@ def train(
         if mean is not None:
             mean.update(trainee)
         step += 1
-        pictures += settings.batch * accelerator.num_processes
+        pictures += len(batch.pixels) * accelerator.num_processes
         if log is not None:
             log.add({"loss": loss.item(), **told})
             if step % settings.log_every == 0:

@@ -24,6 +24,11 @@ class TrainSettings:
         End after this long if it comes first (0: no such limit); the schedule follows the time.
     batch
         Pictures a step.
+    match_batch
+        Further pictures a step that are judged by their direct matches with the text alone,
+        without the U-Net, at a fraction of the cost. Needs a pipeline that matches directly.
+    match_weight
+        Weight of the direct matches' own loss, over all pictures (0: none).
     rate
         Peak learning rate; ``encoder_rate`` is that of the image encoder's trunk (0: frozen).
     encoder_from
@@ -64,6 +69,8 @@ class TrainSettings:
     steps: int = 20000
     minutes: float = 0.0
     batch: int = 4
+    match_batch: int = 0
+    match_weight: float = 0.0
     rate: float = 1e-3
     encoder_rate: float = 2e-4
     encoder_from: int = 4
@@ -90,6 +97,9 @@ class TrainSettings:
             f"The stage is 1 or 2, not {self.stage}.": self.stage not in (1, 2),
             f"At least one step is needed, not {self.steps}.": self.steps < 1,
             f"The batch can't be {self.batch}.": self.batch < 1,
+            "Further pictures to be matched need a weight of their loss above 0.": (
+                self.match_batch < 0 or (self.match_batch > 0 and self.match_weight <= 0)
+            ),
             f"The learning rate has to be positive, not {self.rate}.": self.rate <= 0,
             f"The EMA decay lies between 0 and 1, not {self.ema}.": not 0 <= self.ema < 1,
             f"{self.mixed_precision!r} is no precision: use no, bf16 or fp16.": (

@@ -7,13 +7,14 @@ the mask itself, through the mask decoder; a small share of its steps repeats st
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from digseg.errors import UsageError
 from digseg.model import network
 from digseg.model.pipeline import DiGSegPipeline
 from digseg.train.batch import Batch
@@ -117,6 +118,7 @@ class Trainee(nn.Module):
         """The loss of a batch, and its parts for the log."""
         if not diffusion:
             return self.mask_loss(batch)
+        batch = batch.head(self.settings.batch)
         if self.settings.stage == 2 and self.mask_decoder is not None:
             return self.restart_loss(batch)
         loss = self.diffusion_loss(batch)
@@ -126,10 +128,18 @@ class Trainee(nn.Module):
         """Stage 2: one step, judged by the mask."""
         parts = self.parts
         encoded = network.encode_image(parts, batch.pixels)
+        matches: Tensor | None = None
+        if self.settings.match_weight:
+            matches, named = self.match_loss(batch, encoded)
+            batch = batch.head(self.settings.batch)
+            encoded = {name: value[: self.settings.batch] for name, value in encoded.items()}
         logits, z_0 = network.one_step(parts, self.scheduler, encoded, batch.rows, batch.text)
         loss, told = mask_loss(
             logits[:, 0].float(), batch.masks, batch.valid, batch.rows, batch.exclusive
         )
+        if matches is not None:
+            told |= named
+            loss = loss + self.settings.match_weight * matches
         if self.settings.latent_weight:
             with torch.no_grad():
                 truth = network.encode_mask(parts, batch.masks[:, None])  # [B,L,h,w]
@@ -138,6 +148,28 @@ class Trainee(nn.Module):
             told["latent"] = latent.item()
             loss = loss + self.settings.latent_weight * latent
         return loss, told
+
+    def match_loss(
+        self, batch: Batch, encoded: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, float]]:
+        """The direct matches judged by themselves, on every second pixel.
+
+        Raises
+        ------
+        UsageError
+            The pipeline matches nothing directly.
+        """
+        logits = network.match(self.parts, encoded, batch.rows, batch.text)  # [B,1,H/2,W/2]
+        if logits is None:
+            raise UsageError("This model has no direct matches: leave match_weight at 0.")
+        loss, _ = mask_loss(
+            logits[:, 0].float(),
+            batch.masks[:, ::2, ::2],
+            batch.valid[:, ::2, ::2],
+            batch.rows,
+            batch.exclusive,
+        )
+        return loss, {"match": loss.item()}
 
     def restart_loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Stage 2, now and then: from another mask, part-noised, to this one.

@@ -1,0 +1,70 @@
+"""Features made for being matched with words: fine, wide, and computed once a picture.
+
+What depends on the words costs once for each prompt; what depends on the picture alone costs once.
+So the picture's side is where convolutions at 1/4 and 1/2 are cheap: this neck goes on from the
+image encoder's, with more channels, and the text pathway weighs its features with one linear map
+for each prompt and scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+#: Names of the neck's features, coarse to fine: at 1/8, 1/4 and 1/2.
+MATCH_FEATURES = ("match_eighth", "match_quarter", "match_half")
+
+
+class Residual(nn.Module):
+    """Two convolutions beside the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8 if channels % 8 == 0 else 1, channels)
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to the same shape."""
+        return torch.add(x, self.second(functional.silu(self.first(functional.silu(self.norm(x))))))
+
+
+class MatchNeck(nn.Module):
+    """From coarse to fine, with residual blocks at each scale.
+
+    Parameters
+    ----------
+    given
+        Channels that come in at 1/8, 1/4 and 1/2.
+    channels
+        Channels that go out at 1/8, 1/4 and 1/2.
+    """
+
+    def __init__(self, given: Sequence[int], channels: Sequence[int]) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(
+            nn.Conv2d(inner, outer, 1) for inner, outer in zip(given, channels, strict=True)
+        )
+        self.down = nn.ModuleList(nn.Conv2d(wide, narrow, 1) for wide, narrow in pairwise(channels))
+        repeats = (3, 2, 2)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*(Residual(width) for _ in range(count)))
+            for width, count in zip(channels, repeats, strict=True)
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Features at 1/8, 1/4 and 1/2, ``[N, C, h, w]`` each, to those of `MATCH_FEATURES`."""
+        found: dict[str, Tensor] = {}
+        context: Tensor | None = None
+        for index, name in enumerate(MATCH_FEATURES):
+            x = self.lateral[index](features[index])
+            if context is not None:
+                wider = self.down[index - 1](context)
+                x = x + functional.interpolate(wider, scale_factor=2.0, mode="nearest")
+            context = self.blocks[index](x)  # [N,128,H/8,W/8], [N,80,H/4,W/4], [N,32,H/2,W/2]
+            found[name] = context
+        return found
