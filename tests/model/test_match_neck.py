@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,11 @@ def without(tmp_path: Path) -> DiGSegPipeline:
         layout = replace(LAYOUT, match=())
         made = new_pipeline(layout, given.vae, given.text_encoder, given.tokenizer)
         made.save_pretrained(tmp_path / "without")
+        for part in ("image_encoder", "text_pathway"):  # a config that doesn't know the setting
+            file = tmp_path / "without" / part / "config.json"
+            config = json.loads(file.read_text())
+            del config["match_channels"]
+            file.write_text(json.dumps(config))
         return DiGSegPipeline.from_pretrained(tmp_path / "without")
 
 

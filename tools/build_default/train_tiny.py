@@ -5,12 +5,12 @@ stage may be raised to train on.
 
 Usage::
 
-    python tools/build_default/train_tiny.py --data DATA --start START -o OUT \
+    python tools/build_default/train_tiny.py --data DATA --model START -o OUT \
         --stage1 8 --stage2 90
 
 On a busy machine, or one with many cores, several processes of one thread each do more than one
-process of several threads (``ACCELERATE_USE_CPU=1 torchrun --nproc-per-node 2 ... --threads 1
---batch 2``).
+process of several threads: ``ACCELERATE_USE_CPU=1 torchrun --nproc-per-node 2 ... --threads 1
+--batch 1 --match-batch 12``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", required=True)
-    parser.add_argument("--start", required=True)
+    parser.add_argument("--model", required=True, help="what to begin with, and to go on from")
     parser.add_argument("-o", "--output", required=True)
     parser.add_argument("--stage1", type=float, default=8, help="minutes")
     parser.add_argument("--stage2", type=float, default=90, help="minutes")
@@ -47,7 +47,7 @@ def main() -> None:
     out = Path(args.output)
     first = int(os.environ.get("RANK", "0")) == 0
     prepared = prepare(args.data, "train-and-ship")
-    source = Path(args.start)
+    source = Path(args.model)
     for stage, minutes in ((1, args.stage1), (2, args.stage2)):
         if not minutes:
             continue

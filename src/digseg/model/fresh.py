@@ -43,7 +43,7 @@ class Layout:
     decoder: tuple[int, int] = (32, 16)
     neck: int = 96
     encoder_width: float = 1.0
-    match: tuple[int, ...] = (128, 80, 32)
+    match: tuple[int, ...] = (128, 64, 32)
     heads: int = 4
     groups: int = 16
     hidden: int = 192
@@ -133,8 +133,8 @@ def add_matching(pipeline: DiGSegPipeline, channels: tuple[int, ...] = Layout.ma
     changed = {}
     for name in ("image_encoder", "text_pathway"):
         old = getattr(pipeline, name)
-        config = {**old.config, "match_channels": channels}
-        new = type(old).from_config(config)
+        # As an argument: diffusers takes what a config had by default for its default again.
+        new = type(old).from_config(old.config, match_channels=channels)
         missing, unexpected = new.load_state_dict(old.state_dict(), strict=False)
         if unexpected or any(not key.startswith(("match_neck", "matches")) for key in missing):
             raise ValueError(f"the weights of {name} don't fit its layout")

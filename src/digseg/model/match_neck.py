@@ -50,7 +50,7 @@ class MatchNeck(nn.Module):
             nn.Conv2d(inner, outer, 1) for inner, outer in zip(given, channels, strict=True)
         )
         self.down = nn.ModuleList(nn.Conv2d(wide, narrow, 1) for wide, narrow in pairwise(channels))
-        repeats = (3, 2, 2)
+        repeats = (2, 2, 1)
         self.blocks = nn.ModuleList(
             nn.Sequential(*(Residual(width) for _ in range(count)))
             for width, count in zip(channels, repeats, strict=True)
@@ -65,6 +65,6 @@ class MatchNeck(nn.Module):
             if context is not None:
                 wider = self.down[index - 1](context)
                 x = x + functional.interpolate(wider, scale_factor=2.0, mode="nearest")
-            context = self.blocks[index](x)  # [N,128,H/8,W/8], [N,80,H/4,W/4], [N,32,H/2,W/2]
+            context = self.blocks[index](x)  # [N,128,H/8,W/8], [N,64,H/4,W/4], [N,32,H/2,W/2]
             found[name] = context
         return found
