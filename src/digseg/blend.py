@@ -102,7 +102,8 @@ def contribute(
             rows, columns = within(part, seen)
             values = answer[:, rows, columns]
             core = cell[0] % 2 == 0 and cell[1] % 2 == 0
-            cells[cell] = quantise(values) if core else np.ascontiguousarray(values)
+            # A copy in any case: a view would keep the whole answer.
+            cells[cell] = quantise(values) if core else np.array(values, order="C")
     mask = np.zeros(shape, dtype=np.bool_) if valid is None else valid[within(window, seen)].copy()
     return Contribution(tile, window, cells, mask, failed=answer is None and valid is None)
 

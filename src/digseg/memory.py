@@ -129,8 +129,9 @@ class Needs:
 
     @property
     def tiles(self) -> int:
-        """Two batches read (waiting, in the model), two of answers (new, being blended)."""
-        return 2 * self.tile + 2 * self.answer
+        """Two batches read (waiting, in the model); a new answer, and one as parts being blended
+        (bytes in cores, floats in ramps: half of it, and as much again while a part is lent)."""
+        return 2 * self.tile + self.answer + self.answer // 2 + self.answer // 4
 
     @property
     def each(self) -> int:

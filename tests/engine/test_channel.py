@@ -45,6 +45,28 @@ def test_one_item_larger_than_the_limit_goes_through() -> None:
         channel.get()
 
 
+def test_room_is_waited_for_before_a_large_item_is_made() -> None:
+    channel: Channel[int] = Channel(100)
+    channel.put(1, 90)
+    roomy = threading.Event()
+
+    def work() -> None:
+        channel.wait_for_room(90)
+        roomy.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert channel.get() == 1
+    assert not roomy.wait(0.2), "the first is still worked on"
+    channel.release()  # though no other is asked for
+    thread.join(10)
+    assert roomy.is_set()
+    channel.put(2, 90)
+    channel.abort()
+    with pytest.raises(Closed):
+        channel.wait_for_room(90)
+
+
 def test_abort_frees_both_ends() -> None:
     channel: Channel[int] = Channel(10)
     channel.put(1, 10)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from digseg import engine, memory
+from digseg.engine import worker
 from digseg.engine.estimate import disk_bytes, fitted_plan, needs
-from digseg.engine.worker import Kit, compute_block, packed
+from digseg.engine.worker import Kit, compute_block, compute_border, packed
 from digseg.errors import DoesNotFitError
+from digseg.prompts import Prompt
 from digseg.settings import SegmentSettings
+from digseg.types import Float32Array
 
-from .conftest import ArraySource, Filter, prompts_of
+from .conftest import ArraySource, Constant, Filter, prompts_of
 from .test_segment import digest
 
 DEFAULT = SegmentSettings()
@@ -65,6 +71,50 @@ def test_a_run_that_outgrows_its_limit_is_stopped() -> None:
     with pytest.raises(DoesNotFitError, match="--resume"):
         memory.check_within(memory.process_bytes() // 2)
     memory.check_within(memory.process_bytes() * 2)
+
+
+class Watched(Constant):
+    """Tells how many of its earlier answers are still in memory when it is called."""
+
+    def __init__(self) -> None:
+        super().__init__(0.5)
+        self.answers: list[weakref.ref[Float32Array]] = []
+        self.alive: list[int] = []
+
+    def __call__(self, tiles: Float32Array, prompts: Sequence[Prompt]) -> Float32Array:
+        self.alive.append(sum(answer() is not None for answer in self.answers))
+        answer = super().__call__(tiles, prompts)
+        self.answers.append(weakref.ref(answer))
+        return answer
+
+
+def test_of_large_answers_there_is_one_in_memory(tmp_path: Path) -> None:
+    source = ArraySource(np.zeros((1, 3, 700, 700), np.float32))
+    model, settings = Watched(), SegmentSettings(tile=512, overlap=64)
+    assert memory.MOST_QUEUED < 4 * 28 * 512**2
+    engine.segment(source, model, prompts_of(28), settings, tmp_path / "s.zarr")
+    assert model.alive == [0, 0, 0, 0]
+
+
+def test_a_worker_holds_one_answer(tmp_path: Path) -> None:
+    source, model = ArraySource(np.zeros((1, 3, 200, 200), np.float32)), Watched()
+    prompts = prompts_of(2)
+    plan = engine.Plan.make(source.shape, 2, SegmentSettings(tile=64, overlap=16), multiple=8)
+    engine.ProbabilityStore.create(tmp_path / "s.zarr", plan, prompts)
+    worker._opened.clear()
+    bench = worker.Bench(
+        Kit(source, model, prompts, tmp_path / "s.zarr"),
+        engine.ProbabilityStore.open(tmp_path / "s.zarr", writable=True),
+    )
+    content = b"a kit that stays in this process"
+    worker._opened[hashlib.sha256(content).digest()] = bench
+    block = next(plan.blocks())
+    compute_block(content, block, plan.touching(block), False, plan.batches(block))
+    wanted = [(batch, {block: frozenset(batch)}) for batch in plan.batches(block)]
+    compute_border(content, wanted)
+    worker._opened.clear()
+    assert len(model.alive) == 2 * plan.lattice.count
+    assert not any(model.alive)
 
 
 def test_workers_share_what_is_allowed(tmp_path: Path) -> None:

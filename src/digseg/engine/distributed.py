@@ -159,7 +159,7 @@ class _Borders:
         self._plan, self._state = plan, state
         # Of an earlier session: sound parts need not be computed again.
         self._lent: dict[Block, set[Tile]] = {
-            block: set(lending.take(block)) for block in lending.blocks()
+            block: lending.tiles(block) for block in lending.blocks()
         }
         self.futures: dict[Block, Any] = {}
 

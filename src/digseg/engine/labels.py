@@ -21,6 +21,7 @@ from digseg.types import AnyArray, UInt8Array
 
 #: Pixels whose labels are found at once, and the longest side of such a piece.
 _PIECE, _PIECE_SIDE = 4 << 20, 2048
+_RUN = 1 << 16
 
 
 class LazyLabels:
@@ -138,16 +139,27 @@ class LabelRule:
 
         Each map is looked at once, so that they may come one by one.
         """
-        labels = np.zeros(coverage.shape, dtype=self.dtype)
+        labels = np.zeros(coverage.size, dtype=self.dtype)
         # One above the best so far; 0 until a prompt reaches its threshold.
-        best = np.zeros(coverage.shape, dtype=np.uint16)
+        best = np.zeros(coverage.size, dtype=np.uint16)
         for values, least, label in zip(probabilities, self._least, self._ids, strict=True):
-            score = values.astype(np.uint16) + 1
-            wins = (score > best) & (values >= least)
-            np.copyto(best, score, where=wins)
-            np.copyto(labels, np.array(label, dtype=self.dtype), where=wins)
-        np.copyto(labels, np.array(self.nodata, dtype=self.dtype), where=coverage != DONE)
-        return labels
+            flat = values.reshape(-1)
+            for run in _runs(coverage.size):
+                wins = flat[run] >= least
+                score = flat[run].astype(np.uint16)
+                score += 1
+                wins &= score > best[run]
+                np.copyto(best[run], score, where=wins)
+                np.copyto(labels[run], np.array(label, dtype=self.dtype), where=wins)
+        missing = coverage.reshape(-1) != DONE
+        np.copyto(labels, np.array(self.nodata, dtype=self.dtype), where=missing)
+        return labels.reshape(coverage.shape)
+
+
+def _runs(size: int) -> Iterator[slice]:
+    """Pixels that a processor's cache holds with all that is computed of them."""
+    for start in range(0, size, _RUN):
+        yield slice(start, start + _RUN)
 
 
 def _level(threshold: float) -> int:

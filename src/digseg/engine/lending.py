@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,13 +39,14 @@ class Lending:
         write_whole(self._folder / block.key / name, content)
         return len(content)
 
-    def take(self, block: Block) -> dict[Tile, Contribution]:
-        """All sound parts that were lent to a block, by tile."""
-        found: dict[Tile, Contribution] = {}
+    def take(self, block: Block) -> Iterator[Contribution]:
+        """All sound parts that were lent to a block, one file of them in memory at a time."""
         for path in sorted((self._folder / block.key).glob(f"*{_SUFFIX}")):
-            for part in _unpack_file(path):
-                found[part.tile] = part
-        return found
+            yield from _unpack_file(path)
+
+    def tiles(self, block: Block) -> set[Tile]:
+        """Tiles of which sound parts were lent to a block."""
+        return {part.tile for part in self.take(block)}
 
     def blocks(self) -> set[Block]:
         """Blocks to which something is lent."""
@@ -83,7 +84,11 @@ def unpack(content: bytes | memoryview) -> list[Contribution]:
     zipfile.BadZipFile, ValueError, KeyError, EOFError
         The bytes are torn.
     """
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+    return _parts(io.BytesIO(content))
+
+
+def _parts(file: io.BytesIO | Path) -> list[Contribution]:
+    with np.load(file, allow_pickle=False) as arrays:
         names = [key.removesuffix("/window") for key in arrays.files if key.endswith("/window")]
         parts = []
         for name in names:
@@ -111,6 +116,6 @@ def unpack(content: bytes | memoryview) -> list[Contribution]:
 
 def _unpack_file(path: Path) -> list[Contribution]:
     try:
-        return unpack(path.read_bytes())
+        return _parts(path)
     except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError):
         return []

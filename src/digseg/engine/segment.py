@@ -327,7 +327,7 @@ class _Run:
                 self._to_model.put(_Begin(block))
                 lacking = set(self.state.needs(block))
                 if block in lent_before:
-                    lacking -= set(lending.take(block))
+                    lacking -= lending.tiles(block)
                 for batch in self.store.plan.batches(block):
                     if batch[0] in asked or not lacking.intersection(batch):
                         continue
@@ -347,19 +347,27 @@ class _Run:
             except Closed:
                 break
             if isinstance(item, _Read):
-                answers = self.inference(item.tiles.result())
-                size = sum(a.values.nbytes for a in answers if a.values is not None)
-                for answer in answers:
-                    if answer.failed:
-                        window = self.store.plan.lattice.window(answer.read.tile)
-                        self._tell(TileFailed(answer.read.tile.plane, window, answer.reason))
-                self._to_disk.put(answers, size)
-                self._tell(StageAdvanced(_STAGE, len(answers)))
+                self._answer(item.tiles.result())
+                self._tell(StageAdvanced(_STAGE, len(item.batch)))
                 if self.allowed is not None:
                     check_within(self.allowed)
             else:
                 self._to_disk.put(item)
         self._to_disk.end()
+
+    def _answer(self, tiles: list[ReadTile]) -> None:
+        """One batch through the model and on; in a frame of its own, so that no answer outlives
+        it. Where answers are large there is one, and the next waits until it was cut to parts."""
+        lattice = self.store.plan.lattice
+        each = 4 * len(self.store.prompts) * _area(lattice.tile_shape)
+        self._to_disk.wait_for_room(each * sum(tile.pixels is not None for tile in tiles))
+        answers = self.inference(tiles)
+        for answer in answers:
+            if answer.failed:
+                window = lattice.window(answer.read.tile)
+                self._tell(TileFailed(answer.read.tile.plane, window, answer.reason))
+        size = sum(answer.values.nbytes for answer in answers if answer.values is not None)
+        self._to_disk.put(answers, size)
 
     # The writing thread -------------------------------------------------------------------------
 
@@ -375,7 +383,10 @@ class _Run:
                 forget(self.store, written.block, whole=not written.failed)
                 self._report(written, done)
             else:
-                self.writer.add(item)
+                parts = self.writer.cut(item)
+                item.clear()
+                self._to_disk.release()
+                self.writer.add(parts)
 
     def _report(self, written: Written, done: int) -> None:
         self.bytes_written += sum(size for size, _ in written.files.values())

@@ -101,30 +101,38 @@ def compute_border(content: bytes, wanted: Sequence[tuple[Batch, Mapping[Block, 
         For each batch, the blocks that lack something of it, and which tiles.
     """
     bench = unpacked(content)
-    plan, report = bench.store.plan, Report()
+    report = Report()
     inference = Inference(bench.kit.model, bench.kit.prompts.prompts)
     blocks = dict(wanted)
     for batch, answers in _answers(bench, inference, [batch for batch, _ in wanted]):
         report.failed.update(_failures(answers))
-        for block, tiles in blocks[batch].items():
-            parts: list[Contribution] = []
-            for answer in answers:
-                if answer.failed or answer.read.tile not in tiles:
-                    continue
-                part = contribute(
-                    plan.lattice,
-                    answer.read.tile,
-                    plan.window(block),
-                    answer.values,
-                    answer.read.valid,
-                )
-                if part is not None:
-                    parts.append(part)
-            if parts:
-                report.lent_bytes += bench.lending.put(block, parts)
+        report.lent_bytes += _lend(bench, answers, blocks[batch])
+        answers.clear()  # before the next is computed: they are large
         report.tiles += len(batch)
     report.meter = inference.meter
     return report
+
+
+def _lend(bench: Bench, answers: Sequence[Answer], blocks: Mapping[Block, Any]) -> int:
+    """Lend each block what it lacks of a batch; returns the bytes written."""
+    plan, written = bench.store.plan, 0
+    for block, tiles in blocks.items():
+        parts: list[Contribution] = []
+        for answer in answers:
+            if answer.failed or answer.read.tile not in tiles:
+                continue
+            part = contribute(
+                plan.lattice,
+                answer.read.tile,
+                plan.window(block),
+                answer.values,
+                answer.read.valid,
+            )
+            if part is not None:
+                parts.append(part)
+        if parts:
+            written += bench.lending.put(block, parts)
+    return written
 
 
 def compute_block(
@@ -157,7 +165,9 @@ def compute_block(
     writer.begin(block)
     for batch, answers in _answers(bench, inference, batches):
         report.failed.update(_failures(answers))
-        writer.add(answers)
+        parts = writer.cut(answers)
+        answers.clear()  # before the next is computed: they are large
+        writer.add(parts)
         report.tiles += len(batch)
     written = writer.end()
     report.files = written.files

@@ -20,6 +20,9 @@ from digseg.memory import give_back
 from digseg.tiles import Tile
 from digseg.types import UInt8Array
 
+#: What a batch gives to each block.
+Parts = dict[Block, list[Contribution]]
+
 _NOTHING: tuple[UInt8Array, UInt8Array] = (np.zeros(0, np.uint8), np.zeros(0, np.uint8))
 
 
@@ -47,7 +50,7 @@ class Ledger(Protocol):
 
 
 class BlockWriter:
-    """Fills one block at a time: `begin`, `add` for each batch, `end`."""
+    """Fills one block at a time: `begin`, for each batch `cut` and `add`, `end`."""
 
     def __init__(self, store: ProbabilityStore, state: Ledger) -> None:
         self._store = store
@@ -71,17 +74,18 @@ class BlockWriter:
         self._block = block
         self._wanted = set(self._state.needs(block))
         self._buffers = self._reopen(block) if block in self._state.missing else self._fresh(block)
-        for tile, part in self._lending.take(block).items():
-            if tile in self._wanted:
+        for part in self._lending.take(block):
+            if part.tile in self._wanted:
                 self._take(part)
         for tile in sorted(self._wanted & self._failed):
             part_ = contribute(self._plan.lattice, tile, self._plan.window(block), None, None)
             if part_ is not None:
                 self._take(part_)
 
-    def add(self, answers: Sequence[Answer]) -> None:
-        """Take in a batch: parts for this block, and parts to lend to others."""
-        lent: dict[Block, list[Contribution]] = {}
+    def cut(self, answers: Sequence[Answer]) -> Parts:
+        """A batch as parts for this block and for others: less than half of its bytes, so that
+        the answers themselves can go before anything is blended or written."""
+        parts: Parts = {}
         for answer in answers:
             tile = answer.read.tile
             if answer.failed:
@@ -93,14 +97,19 @@ class BlockWriter:
                     continue
                 window = self._plan.window(block)
                 part = contribute(self._plan.lattice, tile, window, answer.values, valid)
-                if part is None:
-                    continue
-                if mine:
+                if part is not None and (mine or not part.failed):
+                    parts.setdefault(block, []).append(part)
+        return parts
+
+    def add(self, parts: Parts) -> None:
+        """Take in what was cut for this block and lend the rest; ``parts`` is used up."""
+        while parts:
+            block, some = parts.popitem()
+            if block == self._block:
+                for part in some:
                     self._take(part)
-                elif not part.failed:
-                    lent.setdefault(block, []).append(part)
-        for block, parts in lent.items():
-            self.lent_bytes += self._lending.put(block, parts)
+            else:
+                self.lent_bytes += self._lending.put(block, some)
 
     def end(self) -> Written:
         """Write the block, then its journal line; `forget` comes after."""
