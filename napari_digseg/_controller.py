@@ -23,6 +23,7 @@ from digseg.errors import UsageError
 from digseg.prompts import PromptSet
 from digseg.raster import ClassTable
 from digseg.settings import SegmentSettings
+from napari_digseg._export import slices_of
 from napari_digseg._labels import class_kwargs
 from napari_digseg._preferences import Preferences
 from napari_digseg._previewing import Previews
@@ -170,6 +171,14 @@ class Controller:
         world = np.asarray(self.viewer.dims.point, dtype=float)[-layer.ndim :]
         return tuple(float(value) for value in layer.world_to_data(world))
 
+    def slices(self) -> tuple[int, int]:
+        """Number of slices of the chosen layer, and which is on screen; 0 where it has none."""
+        try:
+            layer = self.layer()
+            return slices_of(layer, self.point(layer))
+        except UsageError:
+            return 0, 0
+
     def shapes(self) -> list[Any]:
         """Shapes layers, the selected ones first."""
         drawn = [layer for layer in self.viewer.layers if layer._type_string == "shapes"]
@@ -215,11 +224,7 @@ class Controller:
         """Start the engine and load the model before they are needed."""
         # zarr takes half a second to import: not when the first block comes in.
         threading.Thread(target=__import__, args=("zarr",), daemon=True).start()
-        self.load_model()
-
-    def load_model(self) -> None:
-        """Have the engine load the model that the form names."""
-        self.engine.send({"do": "load", "settings": self.state.settings.to_dict()})
+        self.shelf.load()
 
     def poll(self) -> None:
         """Hear what the engine said and show it. Called often from the event loop."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from digseg.orientation import Turn
 from digseg.types import UInt8Array
@@ -19,7 +18,9 @@ _COVERAGE_COLORS = {
 _COVERAGE_NAMES = ["pending", "done", "failed", "no data"]
 
 
-def coverage_layer(data: UInt8Array, factor: int, turn: Turn | None, placed: dict[str, Any]) -> Any:
+def coverage_layer(
+    data: UInt8Array, factor: int, turn: Turn | None, place: Callable[..., dict[str, Any]]
+) -> Any:
     """A Labels layer over a reduced coverage map.
 
     Parameters
@@ -28,23 +29,19 @@ def coverage_layer(data: UInt8Array, factor: int, turn: Turn | None, placed: dic
         As `napari_digseg._summaries.coverage_map` gives them; the layer is a view of ``data``.
     turn
         From the store's planes to the layer's axes; `None` for a raster.
-    placed
-        Where the result lies, as keyword arguments of a layer.
+    place
+        Where the result lies, as keyword arguments of a layer, by how many of its pixels one of
+        ``data`` stands for.
     """
     from napari.layers import Labels
 
-    scale = np.asarray(placed["scale"])
-    steps = np.ones(len(scale))
-    steps[-2:] = factor
-    if turn is not None and turn != Turn():
-        steps = np.asarray([1.0, factor, factor])[list(turn.order)]
-    # A reduced pixel is centred between those it stands for.
-    translate = np.asarray(placed["translate"]) + scale * (steps - 1) / 2
+    steps = [1.0, factor, factor]
+    steps = steps[1:] if turn is None else [steps[axis] for axis in turn.order]
     return Labels(
         data[0] if turn is None else turn.apply(data),
         name="coverage",
         opacity=0.35,
         colormap=_COVERAGE_COLORS,
         features={"index": list(range(4)), "state": _COVERAGE_NAMES},
-        **{**placed, "translate": tuple(translate), "scale": tuple(scale * steps)},
+        **place(steps),
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -24,6 +25,9 @@ _TIME_NAMES = {"t", "time", "frame"}
 _DEPTH_NAMES = {"z", "slice", "depth", "plane"}
 #: A first axis without a name is bands up to this length, slices above.
 _MOST_BANDS = 12
+#: Data and number of every layer that was written.
+_WRITTEN: WeakKeyDictionary[Any, tuple[Any, int]] = WeakKeyDictionary()
+_NUMBERS = itertools.count(1)
 
 
 def roles_of(layer: Any) -> tuple[str, ...]:
@@ -91,9 +95,8 @@ def export_layer(
     spatial = tuple(int(side) for side in finest.shape[lead : layer.ndim])
     grid = grid_of_layer(spatial, scale=layer.scale, translate=layer.translate, units=layer.units)
     image = _image(data, grid, volume="z" in roles)
-    name = hashlib.sha256(f"{id(layer)}|{id(finest)}|{time}|{spatial}".encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"layer-{name}.zarr"
+    path = folder / f"layer-{_number_of(layer, finest)}-{time}.zarr"
     if not path.exists():
         if not write:
             return None
@@ -103,6 +106,32 @@ def export_layer(
         write_image(image, unfinished)
         unfinished.rename(path)
     return Target(str(path), image.grid, Turn(), 0, lead)
+
+
+def slices_of(layer: Any, point: Sequence[float]) -> tuple[int, int]:
+    """Number of slices of an image layer, and which is on screen; 0 where it has none.
+
+    Raises
+    ------
+    UsageError
+        The layer has axes that are neither bands, time nor space.
+    """
+    own = own_target(layer, point)
+    if own is not None and own.ndim == 2:
+        return 0, 0
+    roles = roles_of(layer)
+    axis = own.lead if own is not None else roles.index("z") if "z" in roles else None
+    if axis is None:
+        return 0, 0
+    count = int(_finest(layer).shape[axis])
+    return count, int(np.clip(round(point[axis]), 0, count - 1))
+
+
+def _number_of(layer: Any, finest: Any) -> int:
+    """A number for a layer with these data; no later layer or data get it again, as ids would."""
+    if layer not in _WRITTEN or _WRITTEN[layer][0] is not finest:
+        _WRITTEN[layer] = finest, next(_NUMBERS)
+    return _WRITTEN[layer][1]
 
 
 def _image(data: Any, grid: Grid, *, volume: bool) -> Raster | Volume:

@@ -104,22 +104,29 @@ def own_target(layer: Any, point: Sequence[float]) -> Target | None:
     return Target(path, found, turn, time, lead)
 
 
-def placed_like(layer: Any, target: Target, starts: Sequence[int]) -> dict[str, Any]:
-    """Keyword arguments that put a result where the part of ``layer`` at ``starts`` lies."""
+def placed_like(
+    layer: Any, target: Target, starts: Sequence[int], steps: Sequence[float] | None = None
+) -> dict[str, Any]:
+    """Keyword arguments that put a result where the part of ``layer`` at ``starts`` lies.
+
+    A pixel of a coarse result stands for ``steps`` pixels of the layer and is centred between them.
+    """
     n, lead = target.ndim, target.lead
     scale = np.asarray(layer.scale, dtype=float)[lead:]
     translate = np.asarray(layer.translate, dtype=float)[lead:]
     linear = np.asarray(layer._transforms["data2physical"].linear_matrix)[lead:, lead:]
+    sizes = np.ones(n) if steps is None else np.asarray(steps, dtype=float)
+    first = np.asarray(starts, dtype=float) + (sizes - 1) / 2
     kwargs: dict[str, Any] = {
-        "scale": tuple(scale),
-        "translate": tuple(translate + linear @ np.asarray(starts, dtype=float)),
+        "translate": tuple(translate + linear @ first),
         "units": tuple(layer.units)[lead:],
         "axis_labels": tuple(layer.axis_labels)[lead:],
         "affine": np.asarray(layer.affine.affine_matrix)[lead:, lead:],
     }
     if not np.allclose(linear, np.diag(scale)):
-        kwargs["rotate"] = np.asarray(layer.rotate)[lead:, lead:]
-        if not lead:
-            kwargs["shear"] = np.asarray(layer.shear)
+        from napari.utils.transforms.transform_utils import decompose_linear_matrix
+
+        kwargs["rotate"], scale, kwargs["shear"] = decompose_linear_matrix(linear)
+    kwargs["scale"] = tuple(scale * sizes)
     assert len(kwargs["scale"]) == n
     return kwargs

@@ -82,6 +82,9 @@ class Previews:
                 "window": [top, bottom, left, right],
             }
         )
+        loading = desk.shelf.loading
+        first = f"Loading {loading}; the preview comes then." if loading else ""
+        desk.say(desk.status.phase, first or "Looking at what is on screen.")
 
     def clear(self) -> None:
         """Take the preview away."""
@@ -99,12 +102,9 @@ class Previews:
         labels = _protocol.unpack(message["labels"])
         top, bottom, left, right = message["window"]
         starts = (top, left) if target.ndim == 2 else (message["plane"], top, left)
-        kwargs = placed_like(layer, target, starts)
         steps = np.ones(target.ndim)
         steps[-2:] = (bottom - top) / labels.shape[0], (right - left) / labels.shape[1]
-        scale = np.asarray(kwargs["scale"])
-        kwargs["translate"] = tuple(np.asarray(kwargs["translate"]) + scale * (steps - 1) / 2)
-        kwargs["scale"] = tuple(scale * steps)
+        kwargs = placed_like(layer, target, starts, tuple(steps))
         classes = ClassTable.of(desk.state.prompts)
         self.clear()
         data = labels if target.ndim == 2 else labels[None]

@@ -16,6 +16,7 @@ from napari_digseg._runs import Run, same_prompts
 if TYPE_CHECKING:
     from napari_digseg._controller import Controller
 
+_MOST_PAINTED = 1 << 28  # pixels
 _KINDS = {".gpkg": "vector", ".geojson": "vector", ".parquet": "vector", ".csv": "stats"}
 
 
@@ -31,6 +32,7 @@ class Review:
     def clear(self) -> None:
         """A new run begins: nothing was measured or saved of it."""
         self.statistics: list[dict[str, Any]] = []
+        self._measured: Any = None
         self.saved: list[str] = []
         self.places: list[Place] = []
         self._place = -1
@@ -45,30 +47,50 @@ class Review:
 
     def save(self, path: Path) -> None:
         """Write the labels (or polygons, or the table: by the name) as they are shown now."""
-        self._ask("save", outputs={_KINDS.get(path.suffix.lower(), "labels"): str(path)})
+        self._ask(
+            f"Saving {path.name}.",
+            "save",
+            outputs={_KINDS.get(path.suffix.lower(), "labels"): str(path)},
+        )
 
     def measure(self) -> None:
         """Ask for the table of areas or volumes."""
-        self._ask("statistics")
+        self._ask("Measuring.", "statistics")
 
-    def _ask(self, what: str, **more: Any) -> None:
+    def _rule(self, run: Run) -> tuple[dict[str, float], float, list[str]]:
+        """Thresholds, the one for the rest, and what is hidden, as the labels show them now."""
+        state = self._desk.state
+        same = same_prompts(state, run.job.prompts)
+        settings = state.run_settings if same else run.job.settings
+        hidden = list(state.suppressed) if same else []
+        return dict(settings.thresholds), settings.threshold, hidden
+
+    @property
+    def outdated(self) -> bool:
+        """Whether thresholds or eyes were moved after the table was made."""
+        run = self._desk.run
+        return bool(self.statistics) and run is not None and self._rule(run) != self._measured
+
+    def _ask(self, told: str, what: str, **more: Any) -> None:
         desk, run = self._desk, self._desk.run
         if run is None or desk.status.phase not in ("finished", "stopped"):
             desk.say(desk.status.phase, "Run a segmentation first.", problem=True)
             return
-        same = same_prompts(desk.state, run.job.prompts)
-        settings = desk.state.run_settings if same else run.job.settings
+        thresholds, threshold, hidden = self._rule(run)
+        if what == "statistics":
+            self._measured = thresholds, threshold, hidden
         desk.engine.send(
             {
                 "do": what,
                 "id": run.number,
                 "store": str(run.store_path),
-                "threshold": settings.threshold,
-                "thresholds": dict(settings.thresholds),
-                "suppress": list(desk.state.suppressed) if same else [],
+                "threshold": threshold,
+                "thresholds": thresholds,
+                "suppress": hidden,
                 **more,
             }
         )
+        desk.say(desk.status.phase, told)
 
     def _hear_saved(self, message: Message) -> None:
         self.saved = message["files"]
@@ -78,6 +100,7 @@ class Review:
 
     def _hear_statistics(self, message: Message) -> None:
         self.statistics = message["rows"]
+        self._desk.say(self._desk.status.phase, "Measured.")
 
     @property
     def command_line(self) -> str:
@@ -147,6 +170,10 @@ class Review:
         from napari.layers import Labels
 
         data = run.labels.data[0] if run.labels.multiscale else run.labels.data
+        if np.prod(data.shape, dtype=float) > _MOST_PAINTED:
+            told = "The labels are too large to hold in memory and paint on: segment a drawn shape."
+            self._desk.say(self._desk.status.phase, told, problem=True)
+            return None
         kwargs = dict(run.labels.as_layer_data_tuple()[1])
         kwargs |= {"multiscale": False, "name": f"{run.labels.name} (painted)"}
         copy = Labels(np.asarray(data[...]).copy(), **kwargs)

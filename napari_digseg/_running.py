@@ -265,4 +265,4 @@ def _progress(run: Run) -> str:
     if not 0 < run.blocks_done < run.blocks:
         return "Segmenting."
     left = spent / run.blocks_done * (run.blocks - run.blocks_done)
-    return f"Segmenting, about {duration(left)} left."
+    return f"Segmenting: {run.blocks_done} of {run.blocks} parts, about {duration(left)} left."

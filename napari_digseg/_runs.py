@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +148,8 @@ class Run:
         if self.coverage is None or self.coverage not in viewer.layers:
             if not visible:
                 return
-            kwargs = placed_like(self.image_layer, self.target, self.starts)
-            self.coverage = coverage_layer(self._coverage_data, self._factor, self.to_layer, kwargs)
+            place = partial(placed_like, self.image_layer, self.target, self.starts)
+            self.coverage = coverage_layer(self._coverage_data, self._factor, self.to_layer, place)
             viewer.add_layer(self.coverage)
         self.coverage.visible = visible
 
@@ -174,7 +175,8 @@ class Run:
         """Show what is new; whether anything was."""
         changed = False
         if self.live is not None and self.live.take_changed() and self.labels is not None:
-            self.labels.refresh(extent=False, thumbnail=False)
+            # While pieces come in, drawing the thumbnail each time is for nobody.
+            self.labels.refresh(extent=False, thumbnail=bool(self.recipe))
             changed = True
         if self._coverage_changed:
             self._coverage_changed = False

@@ -160,6 +160,8 @@ class State:
         """Why a run can't begin, as a sentence; empty when it can."""
         if not self.layer:
             return "Open an image first: drop a GeoTIFF, NIfTI or DICOM folder on the window."
+        if not self.rows:
+            return "Say what to find first: type it and press Enter, or take a preset."
         try:
             _ = self.prompts, self.run_settings
         except (PromptError, UsageError) as error:

@@ -20,18 +20,24 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QElidingLabel
 
 from digseg.errors import PromptError
 from napari_digseg._presets import PRESETS
 from napari_digseg._state import PromptRow, State
 from napari_digseg._widgets._icons import cross, eye, pencil
+from napari_digseg._widgets._shared import ShortLabel
 from napari_digseg._widgets._style import flat, hint, swatch
 from napari_digseg._widgets._threshold import ThresholdSlider
 
 Set = Callable[[State], None]
 
-_NAME_WIDTH = 190  # pixels
+_EMPTY = (
+    "No prompts yet. Take a preset, or type:<br>"
+    "&nbsp; <b>water</b> &nbsp; one thing<br>"
+    "&nbsp; <b>building=roof,house</b> &nbsp; with other words for it<br>"
+    "&nbsp; <b>-shadow</b> &nbsp; what it is not<br>"
+    "&nbsp; <b>water; road</b> &nbsp; two things at once"
+)
 
 
 class PromptList(QWidget):
@@ -52,7 +58,7 @@ class PromptList(QWidget):
         self._get, self._set_prompts, self._set_look = get, set_prompts, set_look
         self._rows: dict[str, _Row] = {}
         self.entry = QLineEdit()
-        self.entry.setPlaceholderText("Type what to find, then Enter: water")
+        self.entry.setPlaceholderText("Type what to find, then Enter")
         self.entry.setToolTip(
             "One phrase for each class. Synonyms after an equals sign: building=roof,house. "
             "A minus in front makes it negative: -shadow competes with the others but gets no "
@@ -74,7 +80,7 @@ class PromptList(QWidget):
         self.complaint.hide()
         self._list = QVBoxLayout()
         self._list.setSpacing(4)
-        self.empty = hint("No prompts yet. Type one above, or take a preset.")
+        self.empty = hint(_EMPTY)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(top)
@@ -158,10 +164,8 @@ class _Row(QFrame):
         self._row = row
         self.color = flat("", lambda: self._choose_color(edit_look), "Colour of the label.")
         self.color.setIconSize(QSize(16, 16))
-        # Long names are cut off rather than push the buttons out of the dock. Not an eliding label:
-        # where a style takes a pixel of padding it shows nothing but dots.
-        self.name, self.also = QLabel(), QElidingLabel()
-        self.name.setMaximumWidth(_NAME_WIDTH)
+        # Long names are cut off rather than push the buttons out of the dock.
+        self.name, self.also = ShortLabel(), ShortLabel()
         self.name.setObjectName("name")
         self.also.setObjectName("hint")
         self.also.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QPainter
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QLabel, QWidget
 
 from napari_digseg._controller import Controller
@@ -38,6 +40,22 @@ class StatusLabel(QLabel):
         if text != self.text():
             self.setText(text)
         self.setStyleSheet(f"color: {BAD}" if problem else "")
+
+
+class ShortLabel(QLabel):
+    """One line that may become narrower than its text; what does not fit ends in dots."""
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(self.fontMetrics().averageCharWidth() * 6, super().minimumSizeHint().height())
+
+    def paintEvent(self, event: Any) -> None:
+        space = self.contentsRect()
+        metrics = self.fontMetrics()
+        text = metrics.elidedText(self.text(), Qt.TextElideMode.ElideRight, space.width())
+        painter = QPainter(self)
+        painter.setPen(self.palette().color(self.foregroundRole()))
+        painter.drawText(space, Qt.AlignmentFlag.AlignVCenter, text)
+        painter.end()
 
 
 class CoverageBox(QCheckBox):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,12 @@ class ThresholdSlider(QWidget):
         """Heights of the bars, from 0 to 1, the least probability first."""
         return self._heights
 
+    @property
+    def nothing(self) -> bool:
+        """Whether a run was made and nothing in it reaches the threshold."""
+        first = math.ceil(self._value * _BINS)
+        return bool(self._heights.any()) and not self._heights[first:].any()
+
     def set_value(self, value: float) -> None:
         """Show a value without telling anybody."""
         if value != self._value:
@@ -81,6 +88,7 @@ class ThresholdSlider(QWidget):
             painter.setBrush(self._color if above else grey)
             bar = max(1.0, tall * (height - 4)) if tall > 0 else 0.0
             painter.drawRect(QRectF(1 + index * step, 1 + height - bar, max(1.0, step - 0.6), bar))
+        self._write_none(painter, width, height)
         x = 1 + self._value * width
         ink = self.palette().color(self.palette().ColorRole.WindowText)
         painter.setPen(QPen(ink, 2))
@@ -93,6 +101,16 @@ class ThresholdSlider(QWidget):
             painter.setPen(QPen(self._color, 1))
             painter.drawRoundedRect(QRectF(1, 1, width, height), 3, 3)
         painter.end()
+
+    def _write_none(self, painter: QPainter, width: int, height: int) -> None:
+        """Say so where a run found nothing that reaches the threshold."""
+        if not self.nothing:
+            return
+        text, room = "nothing reaches it", 8
+        space = QRectF(1 + self._value * width + room, 1, (1 - self._value) * width - room, height)
+        if painter.fontMetrics().horizontalAdvance(text) < space.width():
+            painter.setPen(QColor(140, 148, 158))
+            painter.drawText(space, Qt.AlignmentFlag.AlignCenter, text)
 
     def mousePressEvent(self, event: Any) -> None:
         self._to(event.position().x())

@@ -61,11 +61,12 @@ class ModelsWidget(Panel):
         split.setSizes([120, 480])
         self.card.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         row = QHBoxLayout()
-        for widget in (self.use, self.folder, self.hub):
+        for widget in (self.folder, self.hub):
             row.addWidget(widget)
         layout = QVBoxLayout(self)
         layout.addWidget(heading("Models on this machine"))
         layout.addWidget(split, 1)
+        layout.addWidget(self.use)
         layout.addLayout(row)
         layout.addWidget(self.status)
         layout.addWidget(hint("Weights are safetensors only: no model can run code."))
@@ -74,10 +75,11 @@ class ModelsWidget(Panel):
 
     def refresh(self) -> None:
         """Show the list again when a model was brought in."""
-        self.status.show_message(self.controller.shelf.message)
-        if self._models_seen == self.controller.shelf.brought:
+        shelf = self.controller.shelf
+        self.status.show_message(shelf.message, problem=shelf.problem)
+        if self._models_seen == shelf.brought:
             return
-        self._models_seen = self.controller.shelf.brought
+        self._models_seen = shelf.brought
         self._rows = model_rows()
         self.table.setRowCount(len(self._rows))
         for line, row in enumerate(self._rows):

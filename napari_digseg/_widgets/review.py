@@ -23,10 +23,15 @@ from napari_digseg._widgets._style import button, heading, hint, swatch
 if TYPE_CHECKING:
     import napari
 
-_LEGEND = "  ".join(
-    f"<span style='color:{color}'>■</span> {name}"
-    for color, name in (("#48a96b", "done"), ("#e0564f", "failed"), ("#9a9aa6", "no data"))
+_LEGEND = (
+    "  ".join(
+        f"<span style='color:{color}'>■</span> {name}"
+        for color, name in (("#48a96b", "done"), ("#e0564f", "failed"), ("#9a9aa6", "no data"))
+    )
+    + "  bare: pending"
 )
+_UNMEASURED = "Measure fills a table: area or volume, share and number of parts."
+_OUTDATED = "Thresholds or labels changed since this was measured: Measure once more."
 _NEXT = {
     True: ("Next disagreement", "Move to where the ensemble's runs differ most (Ctrl+Alt+U)."),
     False: (
@@ -60,7 +65,7 @@ class ReviewWidget(Panel):
         self.table.setSelectionMode(QTableWidget.SelectionMode.NoSelection)
         self.table.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.table.setShowGrid(False)
-        self.empty = hint("Measure fills this table: area or volume, share and number of parts.")
+        self.empty = hint(_UNMEASURED)
         self.status = StatusLabel()
         self.files = hint()
         self._rows: Any = None
@@ -82,8 +87,8 @@ class ReviewWidget(Panel):
         layout.addLayout(grid)
         layout.addWidget(heading("How much"))
         layout.addWidget(self.empty)
-        layout.addWidget(self.table, 1)
-        layout.addStretch(0)
+        layout.addWidget(self.table, 1_000)  # the stretch is for a table that is hidden
+        layout.addStretch(1)
         layout.addWidget(self.save)
         layout.addWidget(self.status)
         layout.addWidget(self.files)
@@ -104,6 +109,10 @@ class ReviewWidget(Panel):
         self.status.show_message(
             status.message if there else "Run a segmentation first.", problem=status.problem
         )
+        outdated = control.review.outdated
+        self.empty.setVisible(outdated or not control.review.statistics)
+        self.empty.setText(_OUTDATED if outdated else _UNMEASURED)
+        self.table.setVisible(bool(control.review.statistics))
         self.files.setText("\n".join(Path(file).name for file in control.review.saved))
         if control.review.statistics is not self._rows:
             self._rows = control.review.statistics
@@ -111,7 +120,6 @@ class ReviewWidget(Panel):
 
     def _show_table(self) -> None:
         columns = columns_of(self._rows)
-        self.empty.setVisible(not columns)
         self.table.setColumnCount(len(columns))
         self.table.setHorizontalHeaderLabels([column.title for column in columns])
         self.table.setRowCount(len(self._rows))

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import napari
 
 _COMMAND_HEIGHT = 44  # pixels: three lines
+_NEED_SLICES = [REGIONS.index("slice"), REGIONS.index("slab")]
+_AROUND = 2  # slices on either side of the one on screen, in the slab that is offered first
 _PREVIEW_MS = 350  # of quiet before a preview is asked for
 
 
@@ -56,6 +58,9 @@ class SegmentWidget(Panel):
         )
         self.region = QComboBox()
         self.region.addItems(REGIONS)
+        for place in _NEED_SLICES:
+            tip = "Only a volume has slices."
+            self.region.setItemData(place, tip, Qt.ItemDataRole.ToolTipRole)
         self.region.setToolTip(
             "Segment the whole layer, what is on screen, what lies inside a drawn shape, the slice "
             "on screen, or a slab of slices."
@@ -189,7 +194,24 @@ class SegmentWidget(Panel):
 
     def _set_layer(self, name: str) -> None:
         self.controller.set(replace(self.controller.state, layer=name))
+        self._offer_slices()
         self._ask_preview()
+
+    def _offer_slices(self) -> None:
+        """Slices and slabs are for volumes; the first slab lies around what is on screen."""
+        count, shown = self.controller.slices()
+        for place in _NEED_SLICES:
+            self.region.model().item(place).setEnabled(count > 0)
+        if not count:
+            if self.region.currentIndex() in _NEED_SLICES:
+                self.region.setCurrentIndex(0)
+            return
+        for spin, at in ((self.first, shown - _AROUND), (self.last, shown + _AROUND)):
+            spin.blockSignals(True)
+            spin.setRange(0, count - 1)
+            spin.setValue(at)
+            spin.blockSignals(False)
+        self._set_region()
 
     def _set_region(self, *_: Any) -> None:
         region: Any = self.region.currentText()
@@ -236,7 +258,11 @@ class SegmentWidget(Panel):
         # Never Qt's endless bar: its animation redraws the whole window, canvas included.
         self.progress.setRange(0, max(1, status.total))
         self.progress.setValue(status.done)
-        self.status.show_message(status.message or state.problem, problem=status.problem)
+        # Why a button is grey comes before what was done last.
+        why = "" if busy or status.problem else state.problem
+        self.status.show_message(why or status.message or state.problem, problem=status.problem)
+        self.run.setToolTip(state.problem or "Segment (Ctrl+Alt+R).")
+        self.preview.setToolTip(state.problem or "Segment the screen coarsely (Ctrl+Alt+V).")
         command = control.review.command_line
         for widget in (self.command, self.copy):
             widget.setVisible(bool(command))

@@ -59,7 +59,7 @@ class TrainWidget(Panel):
         self.browse = button("…", self._browse, "Choose the folder of the new model.")
         self.start = button("Train", self._start, "Fine-tune on these labels.", "primary")
         self.stop = button("Stop", act.trainer.stop, "Stop after this step.", "danger")
-        self.use = button("Use it", self._use, "Segment with the new model from now on.")
+        self.use = button("Use this model", self._use, "Segment with the new model from now on.")
         self.curve = LossCurve()
         self.picture = QLabel()
         self.picture.setAlignment(Qt.AlignmentFlag.AlignCenter)
