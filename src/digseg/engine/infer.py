@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,7 +28,10 @@ class Meter:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a tile: ``float32 [K, H, W]``, or `None` (empty, or failed for a reason)."""
+    """What came of a tile: ``float32 [K, H, W]``, or `None` (empty, or failed for a reason).
+
+    ``read`` has no pixels any more.
+    """
 
     read: ReadTile
     values: Float32Array | None
@@ -82,7 +85,7 @@ class Inference:
         except _MODEL_FAULTS as error:
             if isinstance(error, ModelError):
                 raise
-            return [Answer(tiles[0], None, reason)]
+            return [Answer(replace(tiles[0], pixels=None), None, reason)]
 
     def _call(self, tiles: Sequence[ReadTile]) -> list[Answer]:
         stack = np.stack([tile.pixels for tile in tiles if tile.pixels is not None])
@@ -101,7 +104,8 @@ class Inference:
         if tuple(values.shape) != expected:
             raise ModelError(f"The model answered {tuple(values.shape)} where {expected} was due.")
         answers = []
-        for tile, answer in zip(tiles, values, strict=True):
+        for read, answer in zip(tiles, values, strict=True):
+            tile = replace(read, pixels=None)  # they must not wait with the answer for the disk
             low, high = float(answer.min()), float(answer.max())
             if not (np.isfinite(low) and np.isfinite(high)):
                 answers.append(Answer(tile, None, "the model's answer is not finite"))

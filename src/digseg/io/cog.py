@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from digseg.io.files import explained, remove, replacing
 from digseg.io.gdal import environment, failures, open_dataset, said
 from digseg.prompts import color_of
 from digseg.raster import ClassEntry, ClassTable, Mask, Raster, Volume
-from digseg.types import Window
+from digseg.types import AnyArray, Window
 
 #: TIFF tag (in GDAL's metadata) that carries the class table, so that it survives without sidecar.
 CLASSES_TAG = "DIGSEG_CLASSES"
@@ -32,6 +33,7 @@ _SIDECAR_BYTES = 2**24
 _CACHE_MB = 64
 #: The file in between is read once and deleted: fast matters, small does not.
 _BETWEEN = {"COMPRESS_OVERVIEW": "DEFLATE", "ZLEVEL_OVERVIEW": "1"}
+_ROWS = 64
 _CHUNK = 2048  # labels are asked for in chunks of 4 x 4 blocks
 
 
@@ -161,13 +163,30 @@ def _write_tiles(
     with rasterio.open(path, "w", **_profile(mask, source)) as target:
         if palette and dtype.itemsize <= 2:
             target.write_colormap(1, _colormap(mask))
-        for window in chunks((mask.grid.shape[0], mask.grid.shape[1])):
-            top, bottom, left, right = window
-            block = np.ascontiguousarray(mask.labels[top:bottom, left:right])
+        for (top, bottom, left, right), block in _ahead(mask):
             target.write(block, 1, window=((top, bottom), (left, right)))
             if len(counts):
-                counts += np.bincount(block.ravel(), minlength=len(counts))
+                for rows in range(0, len(block), _ROWS):  # a few: counting takes 8 bytes a pixel
+                    strip = block[rows : rows + _ROWS].ravel()
+                    counts += np.bincount(strip, minlength=len(counts))
     return counts
+
+
+def _ahead(mask: Mask) -> Iterator[tuple[Window, AnyArray]]:
+    """Chunk after chunk of the labels, the next one found while the last is written."""
+
+    def found(window: Window) -> AnyArray:
+        top, bottom, left, right = window
+        return np.ascontiguousarray(mask.labels[top:bottom, left:right])
+
+    windows = list(chunks((mask.grid.shape[0], mask.grid.shape[1])))
+    with ThreadPoolExecutor(1, thread_name_prefix="digseg labels") as pool:
+        ahead = pool.submit(found, windows[0])
+        for window, after in zip(windows, [*windows[1:], None], strict=True):
+            block = ahead.result()
+            if after is not None:
+                ahead = pool.submit(found, after)
+            yield window, block
 
 
 def _colormap(mask: Mask) -> dict[int, tuple[int, int, int, int]]:
