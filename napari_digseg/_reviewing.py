@@ -143,7 +143,7 @@ class Review:
         self._place = (self._place + 1) % len(self.places)
         place = self.places[self._place]
         self._look_at(run, place)
-        which = f"Place {self._place + 1} of {len(self.places)}"
+        which = f"Place {self._place + 1} of {len(self.places)}, in the middle of the view"
         told = "the ensemble disagrees by" if self.has_spread else "nearness to the threshold"
         desk.say(desk.status.phase, f"{which}: {told} {100 * place.doubt:.0f} %.")
         return True

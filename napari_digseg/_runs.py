@@ -124,7 +124,7 @@ class Run:
         if self.job.region is not None:
             del metadata["source"]
         kwargs = {
-            "name": f"{self.image_layer.name}: {', '.join(self.job.prompts.names)}"[:60],
+            "name": _shortened(f"{self.image_layer.name}: {', '.join(self.job.prompts.names)}", 60),
             "opacity": 0.55,
             "metadata": {KEY: metadata},
             **class_kwargs(classes),
@@ -150,7 +150,9 @@ class Run:
                 return
             place = partial(placed_like, self.image_layer, self.target, self.starts)
             self.coverage = coverage_layer(self._coverage_data, self._factor, self.to_layer, place)
+            active = viewer.layers.selection.active
             viewer.add_layer(self.coverage)
+            viewer.layers.selection.active = active  # hovering goes on to name the labels
         self.coverage.visible = visible
 
     # -- progress --------------------------------------------------------------------------------
@@ -289,3 +291,7 @@ def same_prompts(state: State, prompts: PromptSet) -> bool:
         return sorted((p.name, p.synonyms, p.negative) for p in items)
 
     return key(row.prompt for row in state.rows) == key(prompts)
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1].rstrip(", ") + "…"

@@ -32,11 +32,11 @@ from napari_digseg._widgets._threshold import ThresholdSlider
 Set = Callable[[State], None]
 
 _EMPTY = (
-    "No prompts yet. Take a preset, or type:<br>"
-    "&nbsp; <b>water</b> &nbsp; one thing<br>"
-    "&nbsp; <b>building=roof,house</b> &nbsp; with other words for it<br>"
-    "&nbsp; <b>-shadow</b> &nbsp; what it is not<br>"
-    "&nbsp; <b>water; road</b> &nbsp; two things at once"
+    "No prompts yet. Take a preset, or type<table cellpadding=1>"
+    "<tr><td><b>water</b>&nbsp;&nbsp;</td><td>one thing</td></tr>"
+    "<tr><td><b>building=roof,house</b>&nbsp;&nbsp;</td><td>with synonyms</td></tr>"
+    "<tr><td><b>-shadow</b>&nbsp;&nbsp;</td><td>what it is not</td></tr>"
+    "<tr><td><b>water; road</b>&nbsp;&nbsp;</td><td>several at once</td></tr></table>"
 )
 
 

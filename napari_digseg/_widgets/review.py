@@ -24,12 +24,17 @@ if TYPE_CHECKING:
     import napari
 
 _LEGEND = (
-    "  ".join(
+    "&nbsp; ".join(
         f"<span style='color:{color}'>■</span> {name}"
         for color, name in (("#48a96b", "done"), ("#e0564f", "failed"), ("#9a9aa6", "no data"))
     )
-    + "  bare: pending"
+    + "&nbsp; □ pending"
 )
+_TIPS = {
+    "share": "Share of the pixels that were segmented.",
+    "parts": "Connected parts.",
+    "mean p": "Mean probability where the label lies.",
+}
 _UNMEASURED = "Measure fills a table: area or volume, share and number of parts."
 _OUTDATED = "Thresholds or labels changed since this was measured: Measure once more."
 _NEXT = {
@@ -126,6 +131,8 @@ class ReviewWidget(Panel):
         run = self.controller.run
         colors = {p.name: p.color for p in run.job.prompts} if run is not None else {}
         for place, column in enumerate(columns):
+            head = self.table.horizontalHeaderItem(place)
+            head.setToolTip(_TIPS.get(column.title, ""))
             for line, text in enumerate(column.texts):
                 item = QTableWidgetItem(text)
                 if place == 0:

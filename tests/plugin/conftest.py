@@ -97,7 +97,7 @@ def viewer(
     monkeypatch.setattr(
         _session, "Controller", lambda viewer, preferences: Controller(viewer, engine, preferences)
     )
-    return make_napari_viewer()
+    return make_napari_viewer(strict_qt="raise")
 
 
 @pytest.fixture
