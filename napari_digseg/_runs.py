@@ -99,7 +99,8 @@ class Run:
         """Open the store, once there is one, and show its labels and coverage."""
         if self.live is not None:
             return True
-        if not (self.store_path / "zarr.json").exists():
+        # The engine makes the coverage last: before that the store is not whole.
+        if not (self.store_path / "coverage" / "zarr.json").exists():
             return False
         self.store = ProbabilityStore.open(self.store_path)
         if self.store.prompts.to_list() != self.job.prompts.to_list():

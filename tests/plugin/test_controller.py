@@ -469,7 +469,7 @@ def test_nothing_begins_without_a_prompt(scene: Path, controller: Make, prompt: 
     control = opened(controller(), scene)
     control.runs.start()
     assert control.status.problem
-    assert "prompt" in control.status.message
+    assert "what to find" in control.status.message
     assert control.run is None
 
 
@@ -480,3 +480,38 @@ def test_a_missing_file_is_one_sentence(scene: Path, controller: Make, until: Un
     until(control, lambda: control.status.phase == "failed")
     assert str(scene) in control.status.message
     assert control.engine.alive
+
+
+def test_a_layer_gets_no_file_of_one_that_is_gone(controller: Make, tmp_path: Path) -> None:
+    control = controller()
+    written = set()
+    for _ in range(8):  # memory, and with it an id, is used again at once
+        layer = control.viewer.add_image(np.zeros((64, 64), np.float32))
+        written.add(control.targets.of(layer, control.point(layer)).result(60).path)
+        first = layer.data
+        layer.data = np.ones((64, 64), np.float32)
+        del first
+        written.add(control.targets.of(layer, control.point(layer)).result(60).path)
+        again = control.targets.of(layer, control.point(layer)).result(60).path
+        assert again in written
+        control.viewer.layers.remove(layer)
+        del layer
+    assert len(written) == 16
+
+
+def test_a_store_that_is_being_made_is_not_opened(
+    scene: Path, controller: Make, until: Until
+) -> None:
+    control = opened(controller, scene, "red")
+    control.runs.start()
+    until(control, lambda: control.status.phase == "finished")
+    run = control.run
+    assert run is not None
+    whole = run.store_path / "coverage" / "zarr.json"
+    aside = whole.rename(whole.with_name("aside"))
+    assert run.live is not None
+    run.live.close()
+    run.live = None
+    assert not run.attach(control.viewer, control.state)
+    aside.rename(whole)
+    assert run.attach(control.viewer, control.state)

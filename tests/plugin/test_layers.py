@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 from napari.layers import Image, Labels
+from napari_digseg._inputs import Target, placed_like
 from napari_digseg._labels import classes_of, mask_layer, mask_of
 from napari_digseg._layers import raster_layers, volume_layers
 from napari_digseg._place import (
@@ -20,7 +21,7 @@ from napari_digseg._place import (
 )
 
 from digseg.grid import Grid
-from digseg.orientation import canonical
+from digseg.orientation import Turn, canonical
 from digseg.prompts import PromptSet
 from digseg.raster import ClassTable, Mask, Raster, Volume
 from digseg.types import AnyArray
@@ -210,3 +211,32 @@ def test_metadata_of_another_shape_is_not_believed() -> None:
     grid = grid_of_layer((10, 10), scale=(3, 3), metadata=metadata)
     assert grid.shape == (10, 10)
     assert grid.crs is None
+
+
+@pytest.mark.parametrize("lead", [0, 1])
+def test_a_coarse_result_covers_what_it_stands_for(lead: int) -> None:
+    """Turned, sheared, with an affine, below a time axis: pixel centres are where they were."""
+    turned = {
+        "scale": [3.0] * lead + [2.0, 0.5],
+        "translate": [7.0] * lead + [11.0, -4.0],
+        "affine": np.block(
+            [[np.eye(lead), np.zeros((lead, 3))],
+             [np.zeros((3, lead)), np.array([[1.1, 0.2, 3.0], [0.0, 0.9, 5.0], [0.0, 0.0, 1.0]])]]
+        ),
+        "units": ["s"] * lead + ["mm", "mm"],
+        "axis_labels": ["t"] * lead + ["y", "x"],
+    }  # fmt: skip
+    turn = np.eye(lead + 2)
+    turn[lead:, lead:] = [[np.cos(0.5), -np.sin(0.5)], [np.sin(0.5), np.cos(0.5)]]
+    shear = [0.0] * (2 * lead) + [0.3]
+    layer = Image(np.zeros((2,) * lead + (60, 80)), rotate=turn, shear=shear, **turned)
+    target = Target("", UTM, Turn(), 0, lead)
+    for starts, steps in (((0, 0), None), ((10, 20), None), ((10, 20), (4.0, 5.0))):
+        result = Labels(np.zeros((10, 10), np.uint8), **placed_like(layer, target, starts, steps))
+        size = np.asarray(steps or (1.0, 1.0))
+        for index in ((0, 0), (0, 9), (9, 0), (3, 6)):
+            inside = np.asarray(starts) + (np.asarray(index) + 0.5) * size - 0.5
+            expected = layer.data_to_world([0.0] * lead + list(inside))[lead:]
+            np.testing.assert_allclose(result.data_to_world(index), expected, atol=1e-9)
+        assert [str(unit) for unit in result.units] == ["millimeter"] * 2
+        assert tuple(result.axis_labels) == ("y", "x")
