@@ -113,8 +113,10 @@ class Controller:
     # -- the form --------------------------------------------------------------------------------
 
     def set(self, state: State) -> None:
-        """Take the form as it is now."""
+        """Take the form as it is now; what went wrong with another one is forgotten."""
         self.state = state
+        if self.status.phase == "failed":
+            self.status = Status()
         self.tell()
 
     def change(self, state: State) -> None:

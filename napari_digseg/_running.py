@@ -193,13 +193,14 @@ class Runs:
             return
         event = _protocol.event_of(message)
         if isinstance(event, RunPlanned):
-            run.tiles, run.blocks = event.tiles, event.blocks
+            run.tiles = event.tiles
+            run.count_blocks(0, event.blocks)
             told = "Segmenting."
         elif isinstance(event, BlockWritten):
             if run.attach(desk.viewer, desk.state):
                 run.block_written(event)
             else:
-                run.blocks_done, run.blocks = event.done, event.total
+                run.count_blocks(event.done, event.total)
             told = _progress(run)
         elif isinstance(event, StageStarted):
             told = _STAGES.get(event.stage, f"{event.stage.capitalize()}.")
@@ -262,7 +263,8 @@ class Runs:
 
 def _progress(run: Run) -> str:
     spent = time.monotonic() - run.begun
-    if not 0 < run.blocks_done < run.blocks:
+    new = run.blocks_done - run.blocks_kept
+    if new <= 0 or run.blocks_done >= run.blocks:
         return "Segmenting."
-    left = spent / run.blocks_done * (run.blocks - run.blocks_done)
+    left = spent / new * (run.blocks - run.blocks_done)
     return f"Segmenting: {run.blocks_done} of {run.blocks} parts, about {duration(left)} left."

@@ -43,6 +43,8 @@ class Run:
         The file behind the layer, and the region in the layer's axes.
     image_layer
         The layer that is segmented.
+    blocks_done, blocks, blocks_kept
+        How many are done, how many there are, and how many were done before it was resumed.
     """
 
     number: int
@@ -52,6 +54,7 @@ class Run:
     image_layer: Any
     blocks_done: int = 0
     blocks: int = 0
+    blocks_kept: int = 0
     tiles: int = 0
     failed: int = 0
     begun: float = field(default_factory=time.monotonic)
@@ -158,9 +161,15 @@ class Run:
 
     # -- progress --------------------------------------------------------------------------------
 
+    def count_blocks(self, done: int, total: int) -> None:
+        """Take in how far the engine is with what it was asked for."""
+        self.blocks = max(self.blocks, total)
+        self.blocks_kept = self.blocks - total
+        self.blocks_done = self.blocks_kept + done
+
     def block_written(self, event: BlockWritten) -> None:
         """Take in a finished block (an event for each of its planes)."""
-        self.blocks_done, self.blocks = event.done, event.total
+        self.count_blocks(event.done, event.total)
         if self.live is None:
             return
         self.live.block_written(event.plane, event.window)

@@ -8,7 +8,7 @@ from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QPainter, QPen, QPolygonF
 from qtpy.QtWidgets import QWidget
 
-from napari_digseg._widgets._style import ACCENT
+from napari_digseg._widgets._style import ACCENT, FAINT
 
 _LEFT, _MARGIN = 40, 6  # pixels for the numbers at the left, and around
 
@@ -41,7 +41,7 @@ class LossCurve(QWidget):
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(QColor(128, 128, 128, 36))
         painter.drawRoundedRect(0, 0, self.width(), self.height(), 4, 4)
-        grey = QColor(140, 148, 158)
+        grey = QColor(FAINT)
         if len(self._losses) < 2:
             painter.setPen(grey)
             where = Qt.AlignmentFlag.AlignCenter

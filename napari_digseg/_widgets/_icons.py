@@ -8,8 +8,8 @@ from qtpy.QtCore import QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QIcon, QPainter, QPainterPath, QPen, QPixmap, QPolygonF
 
 _SIDE = 32
-_INK = QColor(150, 160, 172)
-_FAINT = QColor(150, 160, 172, 90)
+_INK = QColor(128, 136, 146)
+_FAINT = QColor(128, 136, 146, 90)
 
 
 def eye(*, on: bool) -> QIcon:

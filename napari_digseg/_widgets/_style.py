@@ -10,8 +10,9 @@ from qtpy.QtWidgets import QFrame, QLabel, QPushButton, QToolButton, QWidget
 
 ACCENT = "#2f7de1"
 BAD = "#e0564f"
+FAINT = "#7b828b"  # to be read on a light and on a dark theme
 
-# Greys are half transparent: they do on a light and on a dark theme.
+# Backgrounds are half transparent: they do on a light and on a dark theme.
 SHEET = f"""
 QPushButton#primary {{
     background: {ACCENT}; color: white; font-weight: 600; padding: 7px 14px; border-radius: 4px;
@@ -21,10 +22,10 @@ QPushButton#primary:disabled {{ background: rgba(128, 128, 128, 50); color: gray
 QPushButton#danger {{ color: white; background: {BAD}; font-weight: 600; padding: 7px 14px;
     border-radius: 4px; }}
 QPushButton#danger:disabled {{ background: rgba(128, 128, 128, 50); }}
-QLabel#hint {{ color: rgba(140, 148, 158, 230); }}
+QLabel#hint {{ color: {FAINT}; }}
 QFrame#row QLabel#name {{ font-weight: 600; }}
 QLabel#heading {{ font-weight: 600; padding-top: 4px; }}
-QLabel#command {{ color: rgba(140, 148, 158, 230); font-family: monospace;
+QLabel#command {{ color: {FAINT}; font-family: monospace;
     font-size: 11px; padding: 0px; }}
 QLabel#bad {{ color: {BAD}; }}
 QProgressBar {{ max-height: 6px; border: none; border-radius: 3px;
@@ -59,6 +60,14 @@ def button(text: str, clicked: Any, tip: str, name: str = "") -> QPushButton:
         made.setObjectName(name)
     made.clicked.connect(lambda _checked=False: clicked())
     return made
+
+
+def rename(widget: QWidget, name: str) -> None:
+    """Give a widget the style of another name."""
+    if widget.objectName() != name:
+        widget.setObjectName(name)
+        widget.style().unpolish(widget)
+        widget.style().polish(widget)
 
 
 def flat(sign: str | QIcon, clicked: Any, tip: str, *, checkable: bool = False) -> QToolButton:

@@ -10,6 +10,8 @@ from qtpy.QtCore import QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QPainter, QPen
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
+from napari_digseg._widgets._style import FAINT
+
 _BINS = 64
 
 
@@ -109,7 +111,7 @@ class ThresholdSlider(QWidget):
         text, room = "nothing reaches it", 8
         space = QRectF(1 + self._value * width + room, 1, (1 - self._value) * width - room, height)
         if painter.fontMetrics().horizontalAdvance(text) < space.width():
-            painter.setPen(QColor(140, 148, 158))
+            painter.setPen(QColor(FAINT))
             painter.drawText(space, Qt.AlignmentFlag.AlignCenter, text)
 
     def mousePressEvent(self, event: Any) -> None:

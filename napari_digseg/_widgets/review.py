@@ -112,7 +112,8 @@ class ReviewWidget(Panel):
         self.coverage.refresh()
         self.retry.setEnabled(done and run is not None and bool(run.failed))
         self.status.show_message(
-            status.message if there else "Run a segmentation first.", problem=status.problem
+            status.message if there else "Run a segmentation first.",
+            problem=there and status.problem,
         )
         outdated = control.review.outdated
         self.empty.setVisible(outdated or not control.review.statistics)

@@ -28,7 +28,7 @@ from napari_digseg._widgets._icons import copy
 from napari_digseg._widgets._prompts import PromptList
 from napari_digseg._widgets._session import Panel
 from napari_digseg._widgets._shared import CoverageBox, LayerBox, StatusLabel, listen, save_as
-from napari_digseg._widgets._style import button, flat, heading, line
+from napari_digseg._widgets._style import button, flat, heading, line, rename
 
 if TYPE_CHECKING:
     import napari
@@ -243,12 +243,16 @@ class SegmentWidget(Panel):
         self.draw.setVisible(state.region == "drawn shape")
         busy = control.running
         self.run.setEnabled(not busy and not state.problem)
-        self.run.setText("Segment what is new" if control.runs.can_extend else "Segment")
+        stopped = status.phase == "stopped"
+        said = "Segment what is new" if control.runs.can_extend else "Segment"
+        self.run.setText("Start over" if stopped else said)
+        rename(self.run, "" if stopped else "primary")
+        rename(self.resume, "primary" if stopped else "")
         self.cancel.setVisible(busy)
         self.cancel.setEnabled(status.phase == "running")
         failed = run is not None and bool(run.failed) and not busy
-        self.resume.setVisible(status.phase == "stopped" or failed)
-        self.resume.setText("Retry failed" if failed and status.phase != "stopped" else "Resume")
+        self.resume.setVisible(stopped or failed)
+        self.resume.setText("Retry failed" if failed and not stopped else "Resume")
         self.preview.setEnabled(not busy and not state.problem)
         self.undo.setEnabled(control.can_undo)
         there = run is not None and run.live is not None

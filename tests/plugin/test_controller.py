@@ -233,7 +233,10 @@ def test_a_killed_engine_leaves_the_viewer_alone_and_the_run_goes_on(
     control.runs.resume()
     until(control, lambda: finished(control))
     assert control.engine.pid != pid
-    assert control.run.blocks < 36  # type: ignore[union-attr]  # what was done was not done again
+    run = control.run
+    assert run is not None
+    assert run.blocks_kept > 0  # what was done was not done again
+    assert (run.blocks_done, run.blocks) == (36, 36)  # and counts
     assert (shown(control) == 1).all()
 
 
@@ -502,7 +505,7 @@ def test_a_layer_gets_no_file_of_one_that_is_gone(controller: Make, tmp_path: Pa
 def test_a_store_that_is_being_made_is_not_opened(
     scene: Path, controller: Make, until: Until
 ) -> None:
-    control = opened(controller, scene, "red")
+    control = opened(controller(), scene, "red")
     control.runs.start()
     until(control, lambda: control.status.phase == "finished")
     run = control.run

@@ -76,6 +76,7 @@ def test_stop_is_heard_within_a_second_and_resume_finishes(
     wait(lambda: widget.controller.status.phase == "stopped", 5)
     assert time.monotonic() - begun < 1.0
     assert widget.resume.isVisibleTo(widget)
+    assert (widget.run.text(), widget.resume.objectName()) == ("Start over", "primary")
     widget.resume.click()
     wait(done(widget))
     assert (np.asarray(widget.controller.run.labels.data)[:, :210] == 1).all()
