@@ -518,3 +518,55 @@ def test_a_store_that_is_being_made_is_not_opened(
     assert not run.attach(control.viewer, control.state)
     aside.rename(whole)
     assert run.attach(control.viewer, control.state)
+
+
+def _dask(pixels: np.ndarray, folder: Path) -> Any:
+    return pytest.importorskip("dask.array").from_array(pixels, chunks=(64, 64, 3))
+
+
+def _zarr(pixels: np.ndarray, folder: Path) -> Any:
+    import zarr
+
+    array = zarr.create_array(
+        folder / "photo.zarr", shape=pixels.shape, chunks=(64, 64, 3), dtype=pixels.dtype
+    )
+    array[...] = pixels
+    return array
+
+
+def _levels(pixels: np.ndarray, folder: Path) -> Any:
+    return [pixels, pixels[::2, ::2], pixels[::4, ::4]]
+
+
+@pytest.mark.parametrize("make", [_dask, _zarr, _levels])
+def test_lazy_and_multiscale_layers_are_segmented_where_they_lie(
+    make: Any, controller: Make, until: Until, tmp_path: Path
+) -> None:
+    control = controller()
+    pixels = np.zeros((200, 260, 3), np.uint8)
+    pixels[:, :130, 0] = 250
+    pixels[:, 130:, 2] = 250
+    shear = np.array([[1, 0.25], [0, 1]])
+    affine = np.array([[0.0, 1.5, 7.0], [-1.5, 0.2, 9.0], [0, 0, 1]])
+    layer = control.viewer.add_image(
+        make(pixels, tmp_path),
+        rgb=True,
+        scale=(0.5, 2.0),
+        translate=(3, 4),
+        rotate=20,
+        shear=shear,
+        affine=affine,
+        units=("micrometer", "micrometer"),
+        axis_labels=("down", "right"),
+    )
+    state = replace(control.state, layer=layer.name).add("red").add("blue")
+    control.set(replace(state, settings=state.settings.with_(tile=128, overlap=32)))
+    control.runs.start()
+    until(control, lambda: finished(control))
+    labels = control.run.labels  # type: ignore[union-attr]
+    assert (shown(control)[:, :130] == 1).all()
+    assert (shown(control)[:, 130:] == 2).all()
+    for index in ((0, 0), (199, 7), (50, 259)):
+        np.testing.assert_allclose(labels.data_to_world(index), layer.data_to_world(index))
+    assert labels.units == layer.units
+    assert labels.axis_labels == layer.axis_labels
