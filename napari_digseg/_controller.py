@@ -224,8 +224,7 @@ class Controller:
 
     def warm(self) -> None:
         """Start the engine and load the model before they are needed."""
-        # zarr takes half a second to import: not when the first block comes in.
-        threading.Thread(target=__import__, args=("zarr",), daemon=True).start()
+        threading.Thread(target=_import_ahead, daemon=True).start()
         self.shelf.load()
 
     def poll(self) -> None:
@@ -276,6 +275,14 @@ class Controller:
             self.run.close()
         if not self._keep:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _import_ahead() -> None:
+    """Import what takes half a second before the first block comes in, not then."""
+    import zarr  # noqa: F401
+    from napari.layers import Labels
+
+    Labels(np.zeros((1, 1), np.uint8))  # the first one imports what makes random colours
 
 
 def _folder(preferences: Preferences) -> Path:

@@ -161,7 +161,8 @@ class _Row(QFrame):
         super().__init__()
         self.setObjectName("row")
         name = row.prompt.name
-        self._row = row
+        self._row: PromptRow | None = None
+        self._histogram: Any = None
         self.color = flat("", lambda: self._choose_color(edit_look), "Colour of the label.")
         self.color.setIconSize(QSize(16, 16))
         # Long names are cut off rather than push the buttons out of the dock.
@@ -207,7 +208,9 @@ class _Row(QFrame):
 
     def show_row(self, row: PromptRow, histogram: Any) -> None:
         """Show a row of the form; nothing is told to anybody."""
-        self._row = row
+        if row == self._row and histogram is self._histogram:
+            return  # while a run goes this is asked many times a second, for every row
+        self._row, self._histogram = row, histogram
         prompt = row.prompt
         self.name.setText(prompt.name)
         self.also.setText(", ".join(prompt.synonyms))
@@ -229,12 +232,14 @@ class _Row(QFrame):
         self.value.setText(f"{row.threshold:.2f}")
 
     def _choose_color(self, edit_look: Callable[..., None]) -> None:
+        assert self._row is not None
         chosen = QColorDialog.getColor(QColor(*self._row.prompt.color), self, "Colour of the label")
         if chosen.isValid():
             color = (chosen.red(), chosen.green(), chosen.blue())
             edit_look(self._row.prompt.name, color=color)
 
     def _rename(self, edit_prompt: Callable[..., None]) -> None:
+        assert self._row is not None
         prompt = self._row.prompt
         text = (
             "=".join([prompt.name, ",".join(prompt.synonyms)]) if prompt.synonyms else prompt.name

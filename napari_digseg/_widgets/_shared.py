@@ -39,7 +39,9 @@ class StatusLabel(QLabel):
     def show_message(self, text: str, *, problem: bool = False) -> None:
         if text != self.text():
             self.setText(text)
-        self.setStyleSheet(f"color: {BAD}" if problem else "")
+        style = f"color: {BAD}" if problem else ""
+        if style != self.styleSheet():
+            self.setStyleSheet(style)
 
 
 class ShortLabel(QLabel):
