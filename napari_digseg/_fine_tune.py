@@ -54,9 +54,8 @@ def fine_tune(
             }
         )
 
-    job = TrainJob(
-        output, command["model"], stage2=int(command["steps"]), settings=settings, overwrite=True
-    )
+    # Never over what is there: it may be anything that the person picked.
+    job = TrainJob(output, command["model"], stage2=int(command["steps"]), settings=settings)
     told = run_job(job, prepared, listen)
     picture = output / "before-after.png"
     _before_after(command, str(told["model"]), picture)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING
 from digseg.errors import DigsegError
 from napari_digseg._dataset import Example, write_set
 from napari_digseg._protocol import Message
-from napari_digseg._status import Training
+from napari_digseg._status import Training, duration
 
 if TYPE_CHECKING:
     from napari_digseg._controller import Controller
@@ -42,6 +44,17 @@ class Wish:
     batch: int = 2
 
 
+def is_free(folder: Path) -> bool:
+    """Whether a new model may be written there."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
+def free_folder(like: Path) -> Path:
+    """The folder itself, or the first of ``like-2``, ``like-3`` … that holds nothing."""
+    names = (like.with_name(f"{like.name}-{number}") for number in itertools.count(2))
+    return like if is_free(like) else next(name for name in names if is_free(name))
+
+
 class Trainer:
     """Starts, stops and follows a training; `now` tells how it goes."""
 
@@ -52,6 +65,7 @@ class Trainer:
         self.now = Training()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="digseg set")
         self._waiting: tuple[Wish, Future[Example]] | None = None
+        self._first = 0.0, 0.0  # share and time of the first step
 
     @property
     def hears(self) -> Mapping[str, Callable[[Message], None]]:
@@ -67,6 +81,10 @@ class Trainer:
             labels = desk.viewer.layers[wish.labels]
         except (DigsegError, KeyError) as error:
             self._tell(Training(message=str(error), problem=True))
+            return
+        if not is_free(wish.output):
+            told = f"{wish.output} holds something already: name another folder for the new model."
+            self._tell(Training(message=told, problem=True))
             return
         # Cutting a large layer into pictures takes seconds: not in the event loop.
         future = self._pool.submit(
@@ -128,7 +146,15 @@ class Trainer:
 
     def _hear_loss(self, message: Message) -> None:
         losses = (*self.now.losses, float(message["loss"]))
-        told = f"Step {message['step']}, {100 * message['share']:.0f} % done."
+        share = message["share"]
+        told = f"Step {message['step']}, {100 * share:.0f} % done."
+        if len(losses) > 1 and 0 < share < 1:
+            # From the first step on: what came before was loading.
+            first, begun = self._first
+            left = (time.monotonic() - begun) / max(share - first, 1e-6) * (1 - share)
+            told = f"{told[:-1]}, about {duration(left)} left."
+        else:
+            self._first = share, time.monotonic()
         self.now = replace(self.now, losses=losses, message=told)
 
     def _hear_trained(self, message: Message) -> None:
@@ -137,7 +163,7 @@ class Trainer:
             active=False,
             model=message["model"],
             picture=message["picture"],
-            message="Trained. Left: before, right: after.",
+            message=f"Trained, in {Path(message['model']).parent}. Left: before, right: after.",
         )
 
     def failed(self, message: Message) -> None:

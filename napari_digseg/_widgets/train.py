@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_digseg._labels import classes_of
-from napari_digseg._training import Wish
+from napari_digseg._training import Wish, free_folder
 from napari_digseg._widgets._curve import LossCurve
 from napari_digseg._widgets._session import Panel
 from napari_digseg._widgets._shared import LayerBox, StatusLabel
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _ROW = 30  # pixels of a row of the table of classes
 _MOST_ROWS = 6
+_OWN = Path.home() / "digseg-own"
 
 
 class TrainWidget(Panel):
@@ -54,7 +55,8 @@ class TrainWidget(Panel):
         self.minutes.setRange(0.1, 10_000)
         self.minutes.setValue(10)
         self.minutes.setDecimals(1)
-        self.output = QLineEdit(str(Path.home() / "digseg-own"))
+        self._offered = str(free_folder(_OWN))
+        self.output = QLineEdit(self._offered)
         self.output.setToolTip("Folder of the new model.")
         self.browse = button("…", self._browse, "Choose the folder of the new model.")
         self.start = button("Train", self._start, "Fine-tune on these labels.", "primary")
@@ -150,6 +152,9 @@ class TrainWidget(Panel):
 
     def _start(self) -> None:
         self._list_unnamed()
+        if self.output.text() == self._offered:  # it may hold a model by now
+            self._offered = str(free_folder(_OWN))
+            self.output.setText(self._offered)
         self.controller.trainer.start(
             Wish(
                 self.labels.currentText(),

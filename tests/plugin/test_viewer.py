@@ -271,6 +271,7 @@ def test_labels_become_a_model_with_a_curve_and_a_picture(
     wait(lambda: not control.trainer.now.active, 300)
     assert not control.trainer.now.problem, control.trainer.now.message
     assert len(widget.curve.losses) == 3
+    assert str(tmp_path / "own") in widget.status.text()
     assert all(np.isfinite(loss) for loss in widget.curve.losses)
     assert not widget.picture.pixmap().isNull()
     assert widget.picture.pixmap().width() >= 240
@@ -298,6 +299,22 @@ def test_a_training_stops_when_told(trainer: Any, wait: Wait) -> None:
     assert widget.status.text() == "Stopped."
     assert not widget.use.isEnabled()
     assert widget.start.isEnabled()
+
+
+def test_a_training_never_writes_over_what_is_there(trainer: Any, tmp_path: Path) -> None:
+    kept = tmp_path / "documents" / "thesis.txt"
+    kept.parent.mkdir()
+    kept.write_text("three years")
+    trainer.output.setText(str(kept.parent))
+    trainer.start.click()
+    assert trainer.controller.trainer.now.problem
+    assert "name another folder" in trainer.status.text()
+    assert not trainer.controller.trainer.now.active
+    assert kept.read_text() == "three years"
+    from napari_digseg._training import free_folder
+
+    assert free_folder(kept.parent) == tmp_path / "documents-2"
+    assert free_folder(tmp_path / "new") == tmp_path / "new"
 
 
 def test_what_can_not_be_trained_on_is_one_sentence(trainer: Any, viewer: Any, wait: Wait) -> None:
