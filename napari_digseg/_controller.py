@@ -8,6 +8,7 @@ does, and hears what the engine says about it.
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import shutil
 import tempfile
@@ -279,10 +280,8 @@ class Controller:
 
 def _import_ahead() -> None:
     """Import what takes half a second before the first block comes in, not then."""
-    import zarr  # noqa: F401
-    from napari.layers import Labels
-
-    Labels(np.zeros((1, 1), np.uint8))  # the first one imports what makes random colours
+    for name in ("zarr", "skimage.color.colorconv"):  # napari's Labels need the latter
+        importlib.import_module(name)
 
 
 def _folder(preferences: Preferences) -> Path:

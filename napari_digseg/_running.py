@@ -46,6 +46,7 @@ class Runs:
         self._cancelled_at: float | None = None
         self._view_sent = 0.0
         self._view_told: Message | None = None
+        self.coverage_wanted = False
 
     @property
     def hears(self) -> Mapping[str, Callable[[Message], None]]:
@@ -95,6 +96,13 @@ class Runs:
         self._cancelled_at = time.monotonic()
         desk.engine.send({"do": "cancel"})
         desk.say("cancelling", "Stopping.")
+
+    def want_coverage(self, wanted: bool) -> None:
+        """Show or hide what is done, of this run and the next ones."""
+        self.coverage_wanted = wanted
+        if self._desk.run is not None:
+            self._desk.run.show_coverage(self._desk.viewer, wanted)
+        self._desk.tell()
 
     @property
     def can_extend(self) -> bool:
@@ -177,6 +185,8 @@ class Runs:
         self._mind_patience()
         if self._desk.run is not None:
             changed |= self._desk.run.refresh()
+            if self.coverage_wanted and self._desk.run.coverage is None:
+                self._desk.run.show_coverage(self._desk.viewer, True)
             self.tell_view()
         return changed
 

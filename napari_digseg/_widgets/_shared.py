@@ -61,24 +61,21 @@ class ShortLabel(QLabel):
 
 
 class CoverageBox(QCheckBox):
-    """Shows and hides the coverage layer."""
+    """Shows and hides the coverage layer; all boxes of a viewer show the same."""
 
     def __init__(self, text: str, controller: Controller) -> None:
         super().__init__(text)
         self._controller = controller
         self.setToolTip("Show which parts are done, failed or without data.")
-        self.toggled.connect(self._show)
+        self.toggled.connect(controller.runs.want_coverage)
 
     def refresh(self) -> None:
-        """Follow the controller: the layer is made when there is something to show."""
+        """Follow the controller."""
         run = self._controller.run
         self.setEnabled(run is not None and run.live is not None)
-        if self.isChecked() and run is not None and run.coverage is None:
-            self._show(visible=True)
-
-    def _show(self, visible: bool) -> None:
-        if self._controller.run is not None:
-            self._controller.run.show_coverage(self._controller.viewer, visible)
+        self.blockSignals(True)
+        self.setChecked(self._controller.runs.coverage_wanted)
+        self.blockSignals(False)
 
 
 class LayerBox(QComboBox):

@@ -147,6 +147,24 @@ def test_a_table_says_when_it_is_out_of_date(viewer: Any, wait: Wait, scene: Pat
     assert not review.empty.isVisibleTo(review)
 
 
+def test_both_boxes_for_coverage_show_the_same(viewer: Any, wait: Wait, scene: Path) -> None:
+    viewer.open(scene, plugin="napari-digseg")
+    widget = segment_widget(viewer)
+    review = viewer.window.add_plugin_dock_widget("napari-digseg", "Review")[1]
+    assert not review.coverage.isEnabled()
+    typed(widget, "red")
+    widget.run.click()
+    wait(done(widget))
+    labels = viewer.layers.selection.active
+    review.coverage.click()
+    assert widget.coverage.isChecked()
+    assert viewer.layers["coverage"].visible
+    assert viewer.layers.selection.active is labels  # so that hovering names the labels
+    widget.coverage.click()
+    assert not review.coverage.isChecked()
+    assert not viewer.layers["coverage"].visible
+
+
 def test_a_threshold_that_nothing_reaches_says_so(viewer: Any, wait: Wait, scene: Path) -> None:
     viewer.open(scene, plugin="napari-digseg")
     widget = segment_widget(viewer)
