@@ -180,7 +180,7 @@ def judge(pipeline: DiGSegPipeline, args: argparse.Namespace) -> dict[str, Any]:
 def silence_pathway(pipeline: DiGSegPipeline) -> None:
     """Set every contribution of the text pathway to zero, as it was before training."""
     pathway = pipeline.text_pathway
-    layers: list[Any] = [match.key for match in pathway.direct]
+    layers: list[Any] = [match.key for match in (*pathway.direct, *pathway.matches)]
     for injection in (*pathway.scales, *pathway.details):
         layers += [injection.modulate, *([injection.out] if injection.heads else [])]
     for layer in layers:

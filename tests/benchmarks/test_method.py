@@ -17,6 +17,7 @@ from benchmarks import _shared, ablations, latency, mask_decoder, scan, speciali
 from digseg.evaluate import open_sets
 from digseg.model import DiGSegPipeline
 from digseg.model.adapter import LoadedModel
+from digseg.model.text_pathway import MATCHED
 from digseg.prompts import Prompt
 
 _ARGV = "sys.argv"
@@ -126,8 +127,12 @@ def test_a_silent_pathway_is_an_untrained_one(tiny: Path) -> None:
     for injection in pathway.scales:
         assert torch.equal(injection(h, e), h)
     rows = torch.zeros(2, dtype=torch.long)
-    features = [torch.randn(1, 8, 2, 2), torch.randn(1, 8, 4, 4)]
-    features += [torch.randn(1, 4, 8, 8), torch.randn(1, 4, 16, 16)]
+    channels = [*pathway.config.direct_channels, *pathway.config.match_channels]
+    sides = (2, 4, 8, 16, 4, 8, 16)
+    features = {
+        name: torch.randn(1, width, side, side)
+        for name, width, side in zip(MATCHED, channels, sides, strict=True)
+    }
     assert not pathway.match(features, e, rows).any()
 
 
