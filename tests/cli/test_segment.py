@@ -143,3 +143,34 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(told["runs"]) == 2
     names = {path.name for path in (tmp_path / "demo").iterdir()}
     assert {"scene_mask.tif", "ct_mask.nii.gz", "scene_mask.png", "ct_mask.png"} <= names
+
+
+@pytest.mark.parametrize("how", ["itself", "symlink", "hard link", "link as input", "its folder"])
+def test_the_input_is_never_replaced(
+    tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store.zarr"  # a folder may be the name of an output, too
+    store.mkdir()
+    scene, other = store / "scene.tif", tmp_path / "other.tif"
+    scene.write_bytes(Path(SCENE).read_bytes())
+    if "link" in how:
+        (other.hardlink_to if how == "hard link" else other.symlink_to)(scene)
+    source = other if how == "link as input" else scene
+    out = {"itself": scene, "link as input": scene, "its folder": store}.get(how, other)
+    assert run("segment", source, "-p", "water", "-o", out, "--overwrite") == 2
+    assert "is the input itself" in capsys.readouterr().err
+    assert scene.read_bytes() == Path(SCENE).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("flag", "path", "said"),
+    [
+        ("-o", "https://example.org/mask.tif", "is remote"),
+        ("--probabilities", "maps.npy", "written as .zarr"),
+    ],
+)
+def test_outputs_that_are_none(
+    flag: str, path: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("segment", SCENE, "-p", "water", flag, path) == 2
+    assert said in capsys.readouterr().err

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 from rasterio.transform import Affine
 from tests.models import Brightness
 
@@ -156,3 +157,46 @@ def test_the_command_says_what_failed(
     assert main(["batch", str(tmp_path / "gone"), "-p", "x", "-o", str(tmp_path / "o")]) == 3
     assert main(["batch", good, "-o", str(tmp_path / "o")]) == 2
     assert main(["batch", good, "-p", "x", "-o", str(tmp_path / "o"), "--suffix", ".xyz"]) == 2
+
+
+def test_no_two_files_share_a_mask_or_a_picture(tmp_path: Path) -> None:
+    """Three of one name from a list, and a picture whose mask is named like another's picture."""
+    listed = [scene(tmp_path / part / "a.tif") for part in ("one", "two", "three")]
+    listed.append(tmp_path / "a.png")
+    Image.fromarray(np.full((70, 80, 3), 10, np.uint8)).save(listed[-1])
+    (tmp_path / "all.txt").write_text("\n".join(map(str, listed)))
+    found = find([str(tmp_path / "all.txt")])
+    first = list(run_batch(job(tmp_path / "out"), found, model=Brightness()))
+    assert [case.status for case in first] == ["done"] * 4
+    assert len({case.output for case in first}) == 4
+    drawn = list(run_batch(job(tmp_path / "drawn", pictures=True), found[:3], model=Brightness()))
+    assert [case.status for case in drawn] == ["done"] * 3
+    assert len(list((tmp_path / "drawn").glob("*.png"))) == 3
+    mixed = job(tmp_path / "mixed", pictures=True, overwrite=True)
+    cases = list(run_batch(mixed, [found[0], found[3]], model=Brightness()))
+    assert [case.status for case in cases] == ["done", "failed"]
+    assert "have one name" in cases[1].error
+
+
+def test_no_mask_takes_the_place_of_an_input(tmp_path: Path) -> None:
+    scene(tmp_path / "a.tif")
+    other = scene(tmp_path / "a_mask.tif")
+    before = other.read_bytes()
+    again = job(tmp_path, overwrite=True)
+    cases = list(run_batch(again, find([str(tmp_path / "*.tif")]), model=Brightness()))
+    assert [case.status for case in cases] == ["failed", "done"]
+    assert "would replace" in cases[0].error
+    assert other.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [("no/such/all.csv", "does not exist"), ("all.xls", "written as .csv")],
+)
+def test_a_table_that_cannot_be_written_is_refused_before_the_work(
+    folder: Path, tmp_path: Path, table: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["batch", str(folder), "-p", "bright", "-o", str(tmp_path / "out")]
+    assert main([*words, "--stats", str(tmp_path / table)]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -57,8 +57,7 @@ def register(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     from digseg.cli.output import console, print_json
     from digseg.io import registry
-    from digseg.io.files import refuse_existing
-    from digseg.run.batch import BatchJob, find, run_batch, write_table
+    from digseg.run.batch import BatchJob, check_table, find, run_batch, write_table
 
     prompts, settings = prompts_of(args), settings_of(args)
     check_threshold_names(dict(settings.thresholds), prompts)
@@ -67,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     if args.suffix:
         registry.find_writer(f"mask{args.suffix}")
     if args.stats is not None:
-        refuse_existing(args.stats, overwrite=args.overwrite or args.resume)
+        check_table(args.stats, overwrite=args.overwrite or args.resume)
     found = find(args.inputs, leave_out=args.output)
     job = BatchJob(
         prompts,

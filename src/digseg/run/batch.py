@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import glob
+import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -153,10 +155,11 @@ def run_batch(
     except OSError as error:
         raise OutputError(f"{job.folder} can't be made: {error.strerror}.") from error
     taken: set[Path] = set()
+    inputs = {os.path.realpath(item.path): item.path for item in found}
     for item in found:
         begun = time.perf_counter()
         try:
-            case = _one(job, item, model, taken, callback, cancel)
+            case = _one(job, item, model, taken, inputs, callback, cancel)
         except Cancelled:
             raise
         except (DigsegError, OSError, MemoryError) as error:
@@ -170,6 +173,7 @@ def _one(
     item: Found,
     model: SegmentationModel,
     taken: set[Path],
+    inputs: Mapping[str, str],
     callback: Callback,
     cancel: CancelToken | None,
 ) -> Case:
@@ -179,14 +183,18 @@ def _one(
 
     image = io.read(item.path, time=job.settings.time)
     output = _output(job, item, image, taken)
-    taken.add(output)
+    picture = output.with_name(f"{_stem(output.name)}.png") if job.pictures else None
+    if picture == output:
+        raise UsageError("Masks written as PNG and pictures of them have one name: drop one.")
+    taken.update(path for path in (output, picture) if path is not None)
+    for path in (output, picture):
+        replaced = inputs.get(os.path.realpath(path)) if path is not None else None
+        if replaced is not None:
+            raise UsageError(f"Its output would replace {replaced}: choose another folder.")
     unfinished = work_store_path(output).exists()
     if job.resume and output.exists() and not unfinished:
         return Case(item.path, "skipped", output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    picture = output.with_name(f"{_stem(output.name)}.png") if job.pictures else None
-    if picture == output:
-        raise UsageError("Masks written as PNG and pictures of them have one name: drop one.")
     single = Job(
         item.path,
         job.prompts,
@@ -199,6 +207,23 @@ def _one(
         status: Status = "incomplete" if result.failed_tiles else "done"
         error = f"{result.failed_tiles} tiles failed" if result.failed_tiles else ""
         return Case(item.path, status, output, error, labels=tuple(result.stats()))
+
+
+def check_table(path: Path, *, overwrite: bool = False) -> None:
+    """Refuse, before any work, a table that could not be written at the end.
+
+    Raises
+    ------
+    UsageError, OutputExistsError, OutputError
+        As for the outputs of a single run.
+    """
+    from digseg.io.files import refuse_existing
+    from digseg.run.outputs import check_folder
+
+    if path.suffix.lower() != ".csv":
+        raise UsageError(f"Statistics are written as .csv, not as {path.name}.")
+    check_folder(path)
+    refuse_existing(path, overwrite=overwrite)
 
 
 def write_table(cases: Sequence[Case], path: Path, *, overwrite: bool = False) -> list[Path]:
@@ -215,10 +240,15 @@ def write_table(cases: Sequence[Case], path: Path, *, overwrite: bool = False) -
 def _output(job: BatchJob, item: Found, image: Raster | Volume, taken: set[Path]) -> Path:
     name = Path(item.path.rstrip("/")).name
     suffix = job.suffix or _suffix(image)
-    output = job.folder / item.place / f"{_stem(name)}_mask{suffix}"
-    if output in taken:  # a.nii.gz beside a.tif
-        output = output.with_name(f"{name.replace('.', '_')}_mask{suffix}")
-    return output
+    folder = job.folder / item.place
+    stem, whole = _stem(name), name.replace(".", "_")  # a.nii.gz may stand beside a.tif
+    stems = chain((stem, whole), (f"{whole}_{number}" for number in count(2)))
+    names = ((f"{found}_mask{suffix}", f"{found}_mask.png") for found in stems)
+    return next(
+        folder / mask
+        for mask, picture in names
+        if folder / mask not in taken and not (job.pictures and folder / picture in taken)
+    )
 
 
 def _suffix(image: Raster | Volume) -> str:

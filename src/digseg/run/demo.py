@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from digseg import samples
+from digseg.errors import OutputError
 from digseg.events import Callback
 from digseg.prompts import PromptSet
 from digseg.run.api import Result
@@ -30,7 +31,10 @@ def demo(
     folder: Path, settings: SegmentSettings, *, overwrite: bool, callback: Callback
 ) -> Iterator[Demo]:
     """Segment both samples into ``folder``; each result lives until the next is asked for."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} can't be made: {error.strerror}.") from error
     parts = (
         ("satellite scene", "scene", samples.scene(), "scene_mask.tif"),
         ("CT volume", "volume", samples.volume(), "ct_mask.nii.gz"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from digseg.errors import OutputError, OutputExistsError, UsageError, VerificationError
+from digseg.io.files import is_remote, replacing
 from digseg.lazy import WindowArray
 from digseg.raster import ClassTable, Mask, Raster, Volume
 from digseg.run.job import Job
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 #: Suffix of the recipe that stands beside the main output.
 RECIPE_SUFFIX = ".recipe.json"
+
+#: Most file systems take 255 bytes; what stands beside an output is named after it.
+_LONGEST_NAME = 220
 
 
 def recipe_path(output: Path) -> Path:
@@ -54,10 +58,12 @@ def check_outputs(job: Job) -> None:
     from digseg.io import registry
 
     outputs = job.outputs
-    paths = [Path(os.path.abspath(path)) for path in outputs]
+    for path in outputs:
+        check_folder(path)
+    paths = [Path(os.path.realpath(path)) for path in outputs]
     if len(set(paths)) != len(paths):
         raise UsageError("Two outputs have the same name: give each its own.")
-    if os.path.abspath(job.input) in {str(path) for path in paths}:
+    if any(would_replace(path, job.input) for path in paths):
         raise UsageError("The output is the input itself: give the output another name.")
     if outputs.labels is not None:
         registry.find_writer(outputs.labels)
@@ -71,8 +77,11 @@ def check_outputs(job: Job) -> None:
         raise UsageError(f"Pictures are written as .png, not as {outputs.picture.name}.")
     if outputs.uncertainty is not None:
         registry.find_writer(outputs.uncertainty)
+    if outputs.probabilities is not None and outputs.probabilities.suffix.lower() != ".zarr":
+        raise UsageError(
+            f"Probabilities are written as .zarr, not as {outputs.probabilities.name}."
+        )
     for path in outputs:
-        _check_folder(path)
         # A store that is being resumed has to be there; every other output must not.
         if (
             path.exists()
@@ -90,6 +99,15 @@ def check_outputs(job: Job) -> None:
                 f"An unfinished run for {main.name} is there: go on with --resume, "
                 "or start again with --overwrite."
             )
+
+
+def would_replace(output: Path, source: str) -> bool:
+    """Whether writing ``output`` takes the input away: the same file by any name, or its folder."""
+    if is_remote(source) or not os.path.exists(source):
+        return False
+    there, written = Path(os.path.realpath(source)), Path(os.path.realpath(output))
+    same = os.path.exists(written) and os.path.samefile(there, written)
+    return same or written == there or written in there.parents
 
 
 def check_image(job: Job, image: Raster | Volume) -> None:
@@ -201,17 +219,17 @@ def write_recipe(recipe: dict[str, Any], output: Path) -> Path:
 
 def write_text(path: Path, text: str) -> None:
     """Write a small text file under a temporary name, then rename it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path} can't be written: {error.strerror}.") from error
 
 
-def _check_folder(path: Path) -> None:
+def check_folder(path: Path) -> None:
+    """Refuse a file whose folder is not there or may not be written; see `check_outputs`."""
     folder = path.parent
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise OutputError(f"The name {path.name[:20]}... is too long for a file: shorten it.")
+    if is_remote(str(path).replace(":/", "://", 1)):  # a `Path` keeps one slash of the two
+        raise UsageError(f"{path} is remote: write to a local file and copy it there.")
     if not folder.is_dir():
         raise OutputError(f"The folder {folder} does not exist: make it first.")
     if not os.access(folder, os.W_OK):

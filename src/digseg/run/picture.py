@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from digseg.io.files import replacing
 from digseg.raster import Mask, Raster, Volume
 from digseg.run.asked import source_of
 from digseg.settings import SegmentSettings
@@ -30,15 +30,16 @@ def save_picture(
     """Write a PNG with the image at the left, the mask over it at the right, and a legend.
 
     A volume is shown as three planes that cross where the mask has most to show, with contours.
+
+    Raises
+    ------
+    OutputError, DoesNotFitError
+        The folder can't be written; the disk is full. Nothing half-written stays.
     """
     shown, labels = _pictures(image, mask, settings or SegmentSettings())
     picture = side_by_side(shown, labels, mask)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part.png")
-    try:
-        picture.save(temporary, optimize=True)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        picture.save(temporary, format="PNG", optimize=True)
     return path
 
 
