@@ -59,6 +59,8 @@ def make_all(folder: Path) -> list[Path]:
         "tera.nrrd": _nrrd(10_000),
         "no_source.vrt": _vrt("missing.tif"),
     }
+    for name, sides in (("tera", (TERA, TERA, 1)), ("planes", (8, 8, 10**9))):
+        contents[f"{name}.ome.tif"] = _ome_tiff(*sides)
     for part in (3, 9, 60, len(good) // 3, len(good) - 1):
         contents[f"cut_at_{part}.tif"] = good[:part]
     for name, content in contents.items():
@@ -93,6 +95,19 @@ def _good_tiff() -> bytes:
     stream = io.BytesIO()
     pixels = np.arange(90 * 80, dtype=np.uint16).reshape(90, 80)
     Image.fromarray(pixels).save(stream, format="TIFF")
+    return stream.getvalue()
+
+
+def _ome_tiff(width: int, height: int, planes: int) -> bytes:
+    """Eight by eight pixels whose metadata claim others."""
+    text = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        f'<Pixels ID="P" DimensionOrder="XYZCT" Type="uint8" SizeX="{width}" SizeY="{height}" '
+        f'SizeZ="{planes}" SizeC="1" SizeT="1"><TiffData/></Pixels></Image></OME>'
+    )
+    stream = io.BytesIO()
+    pixels = Image.fromarray(np.zeros((8, 8), np.uint8))
+    pixels.save(stream, format="TIFF", description=text)
     return stream.getvalue()
 
 
@@ -181,6 +196,8 @@ def _zarrs(folder: Path) -> None:
     store("tera.zarr", **{".zarray": json.dumps(array).encode()})
     one = {**array, "shape": [10**5, 10**5], "chunks": [10**5, 10**5]}
     store("one_chunk.zarr", **{".zarray": json.dumps(one).encode()})
+    none = {**array, "shape": [64, 64], "chunks": [0, 64]}
+    store("no_chunk.zarr", **{".zarray": json.dumps(none).encode()})
     store("torn.zarr", **{"zarr.json": b'{"zarr_format": 3,'})
     store("deep.zarr", **{"zarr.json": b"[" * 100_000})
     store("list.zarr", **{".zarray": b"[]"})

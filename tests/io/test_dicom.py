@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import highdicom
+import imagecodecs
 import nibabel as nib
 import numpy as np
 import pydicom
@@ -21,7 +22,9 @@ import pytest
 import SimpleITK
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydicom.encaps import encapsulate
 from pydicom.pixels import pixel_array
+from pydicom.uid import JPEGExtended12Bit
 from tests.io.dicom_files import COLUMN, ORIGIN, ROW, SPACING, ct_series, ct_slice, uid_of
 
 from digseg import io
@@ -33,6 +36,7 @@ from digseg.errors import (
     UsageError,
 )
 from digseg.io import dicom, dicom_seg
+from digseg.io.registry import Probe
 from digseg.prompts import PromptSet
 from digseg.raster import ClassTable, Mask, Raster, Volume
 from digseg.types import AnyArray
@@ -382,6 +386,49 @@ def test_lossless_jpeg_needs_no_copyleft_decoder(shared: Callable[[str], Path]) 
     for path, other in zip(sorted(folder.iterdir()), sorted(reference.iterdir()), strict=True):
         found = pixel_array(path, decoding_plugin="gdcm")
         np.testing.assert_array_equal(found, pixel_array(other))
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_lossy_jpeg_of_twelve_bits(tmp_path: Path, signed: bool) -> None:
+    """No decoder of pydicom takes it; CT and MR of the nineties have it."""
+    rows, columns = np.mgrid[:48, :64]
+    pixels = (1500 + 20 * rows + 15 * columns).astype(np.uint16)  # smooth: hardly any loss
+    dataset = ct_slice(pixels, 0)
+    dataset.BitsStored, dataset.HighBit = 12, 11
+    dataset.PixelRepresentation = int(signed)
+    code = imagecodecs.jpeg_encode(pixels, level=98, bitspersample=12)
+    dataset.PixelData = encapsulate([code])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = JPEGExtended12Bit
+    dataset.save_as(tmp_path / "jpeg12.dcm", enforce_file_format=True)
+    found = np.asarray(io.read(tmp_path / "jpeg12.dcm").data[0])
+    stored = np.where(pixels >= 2048, pixels.astype(np.int32) - 4096, pixels) if signed else pixels
+    away = np.abs(found - (stored.astype(np.int32) - 1024))
+    assert np.minimum(away, 4096 - away).max() <= 4
+
+    whole = (tmp_path / "jpeg12.dcm").read_bytes()
+    (tmp_path / "gone.dcm").write_bytes(whole.replace(code[:30], bytes(30)))
+    with pytest.raises(CorruptInputError, match="damaged"):
+        io.info(tmp_path / "gone.dcm")
+
+
+def test_a_tree_is_looked_at_file_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a folder is a series is seen from a few files, of however large a tree."""
+    for branch in range(20):
+        (tmp_path / f"{branch:02}").mkdir()
+        for leaf in range(10):
+            (tmp_path / f"{branch:02}" / f"{leaf}.txt").write_text("no image")
+    (tmp_path / "00" / "round").symlink_to(tmp_path, target_is_directory=True)
+    listed: list[Path] = []
+    real = Path.iterdir
+
+    def noted(folder: Path) -> Any:
+        listed.append(folder)
+        return real(folder)
+
+    monkeypatch.setattr(Path, "iterdir", noted)
+    assert not dicom.sniff(Probe(str(tmp_path), "folder"))
+    assert len(listed) < 10
 
 
 def test_stored_pixels_of_all_odd_files_are_those_of_pydicom(

@@ -58,6 +58,9 @@ def decode(path: Path, index: int | None) -> AnyArray:
             f"{path.name} is compressed in a way not known ({error})."
         ) from error
     except broken() as error:
+        extended = _extended_jpeg(path, index)
+        if extended is not None:
+            return extended
         if isinstance(error, RuntimeError) and "missing" in str(error).lower():
             raise UnsupportedInputError(
                 f"{path.name} is compressed in a way that needs a decoder: install python-gdcm."
@@ -65,6 +68,36 @@ def decode(path: Path, index: int | None) -> AnyArray:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CorruptInputError(f"The pixels of {path.name} are damaged ({reason}).") from error
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _extended_jpeg(path: Path, index: int | None) -> AnyArray | None:
+    """Pixels of a JPEG of 12 bits, which no decoder of pydicom's takes; `None` for all others.
+
+    Raises
+    ------
+    CorruptInputError
+        It is one, and damaged.
+    """
+    import imagecodecs
+    from pydicom import dcmread
+    from pydicom.encaps import get_frame
+    from pydicom.uid import JPEGExtended12Bit
+
+    try:
+        with quiet():
+            file = dcmread(path)
+            if file.file_meta.TransferSyntaxUID != JPEGExtended12Bit or file.BitsStored <= 8:
+                return None
+            count = int(file.get("NumberOfFrames", 1) or 1)
+            wanted = range(count) if index is None else (index,)
+            codes = [get_frame(file.PixelData, at, number_of_frames=count) for at in wanted]
+            array = np.stack([imagecodecs.jpeg_decode(code) for code in codes])
+    except broken() as error:
+        raise CorruptInputError(f"The pixels of {path.name} are damaged ({error}).") from error
+    if int(file.get("PixelRepresentation", 0) or 0):
+        unused = 16 - int(file.BitsStored)  # the sign is the highest bit that is stored
+        array = (array.astype(np.uint16) << unused).view(np.int16) >> unused
+    return array[0] if len(array) == 1 else array
 
 
 @dataclass

@@ -259,6 +259,8 @@ def check_claims(path: str, tree: Tree, inside: str) -> None:
     item = np.dtype(array.dtype).itemsize
     claimed = float(np.prod(array.shape, dtype=np.float64)) * item
     chunk = float(np.prod(array.chunks, dtype=np.float64)) * item
+    if chunk <= 0:
+        raise CorruptInputError(f"{path} has chunks of shape {array.chunks}: it is damaged.")
     if chunk > _BIGGEST_CHUNK:
         raise CorruptInputError(
             f"{path} has chunks of {format_size(chunk)}: they can't be read one by one."

@@ -6,6 +6,7 @@ decoded slice by slice when they are asked for.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -44,13 +45,26 @@ def sniff(probe: Probe) -> bool:
 
 def _is_series(folder: Path) -> bool:
     """Whether a folder is a DICOM folder, and not one of cases that holds such folders as well."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    looked = list(islice(files, _LOOK))
+    looked = list(islice(_walk(folder), _LOOK))
     found = [path for path in looked if is_dicom(path)]
     if any(path.parent == folder for path in found):
         return True  # what else lies there are notes, previews or answers
     others = {suffix_of(path.name) for path in looked} & _OTHER_SCANS
     return bool(found) and not others
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Files of a tree in order, one at a time: the tree may be a whole disk."""
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        return  # it may not be looked into
+    for path in entries:
+        if path.is_dir():
+            if not path.is_symlink():  # it might lead back
+                yield from _walk(path)
+        elif path.is_file():
+            yield path
 
 
 def read(path: str, *, time: int = 0, series: str | None = None) -> Raster | Volume:

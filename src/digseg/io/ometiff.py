@@ -31,6 +31,9 @@ _AXES = {"T": "t", "C": "c", "S": "c", "Z": "z", "Y": "y", "X": "x"}
 _UNITS = {"µm": "micrometer", "um": "micrometer", "nm": "nanometer", "mm": "millimeter"}
 _XML_BYTES = 64 * 2**20
 
+#: Claims that need no proof: planes, and pixels of all planes.
+_PLANES, _PIXELS = 10**5, 10**9
+
 
 def sniff(probe: Probe) -> bool:
     """A TIFF whose first 64 KiB name the OME schema, or that is named ``.ome.tif``."""
@@ -128,7 +131,7 @@ def _guarded(path: str) -> Iterator[None]:
 
     broken = (
         *(tifffile.TiffFileError, OSError, ValueError, TypeError, LookupError, AttributeError),
-        *(ArithmeticError, RuntimeError, struct.error),
+        *(ArithmeticError, MemoryError, RuntimeError, struct.error),
     )
     try:
         yield
@@ -164,7 +167,35 @@ def _opened(path: str, stamp: int, process: int) -> Any:
     text = file.ome_metadata or ""
     if len(text) > _XML_BYTES or "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise CorruptInputError(f"{path} has metadata that expands without end.")
+    _check_claims(path, text, file.filehandle.size)
     return file
+
+
+def _check_claims(path: str, text: str, size: int) -> None:
+    """Refuse claims out of all proportion, before tifffile makes lists of as many planes.
+
+    Raises
+    ------
+    CorruptInputError
+        More planes than bytes, or more pixels than any compression holds.
+    """
+    import xml.etree.ElementTree as ET
+
+    try:
+        images = ET.fromstring(text).findall(".//{*}Image/{*}Pixels") if text else []
+    except ET.ParseError:
+        return  # tifffile says what is wrong with it
+    for image in images:
+        sides = {name: image.get(f"Size{name}", "1") for name in "XYZCT"}
+        if not all(side.isdecimal() for side in sides.values()):
+            continue
+        planes = math.prod(int(sides[name]) for name in "ZCT")
+        pixels = planes * int(sides["X"]) * int(sides["Y"])
+        if planes > max(size, _PLANES) or pixels > max(size * tiff_guard.BEST_RATIO, _PIXELS):
+            raise CorruptInputError(
+                f"{path} claims {' x '.join(sides.values())} pixels in {size} bytes: "
+                "its metadata is damaged."
+            )
 
 
 def _image(path: str, file: Any, number: int) -> Any:
