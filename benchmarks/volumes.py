@@ -1,7 +1,10 @@
 """Plain slices, context, three fused planes and propagation, side by side on labelled volumes.
 
-    python -m benchmarks volumes --data FOLDER [--sets NAME ...] [--limit 4] [--json OUT]
+    python -m benchmarks volumes --data FOLDER [--sets NAME ...] [--limit 2] [--ensemble 4]
+        [--json OUT] [--write docs/volumes.md]
 
+With ``--json`` what was measured before with the same model and limits is kept, so a run that was
+stopped goes on. With ``--write`` the tables replace what stands between the markers of a page.
 Each way is a run of the library as people start it. For every class: Dice, surface Dice (share of
 both surfaces within one voxel of each other), and jitter (the symmetric difference between
 successive axial slices over that of the truth: 1 is as smooth as the truth). With ``--ensemble N``
@@ -11,8 +14,7 @@ also the share of the errors inside the most uncertain 10 % of the voxels.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
+import shlex
 import sys
 import tempfile
 import time
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarks._shared import machine, read_json, write_json
 from scipy import ndimage
 
 from digseg import io
@@ -37,6 +40,7 @@ from digseg.run.job import Job, Outputs
 from digseg.settings import CT_WINDOWS, SegmentSettings
 from digseg.types import AnyArray, BoolArray, SegmentationModel
 
+MARKERS = ("<!-- volumes: tables -->", "<!-- volumes: end -->")
 SETS = ("hippocampus_mr", "ct_totalsegmentator", "mr_totalsegmentator")
 #: Sets of many classes are judged by the large ones; a group is one class of several.
 PROMPTS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -72,6 +76,7 @@ WAYS = (
     Way("context", {}),
     Way("three planes", {"planes": "zyx"}),
     Way("propagation 0.3", {"propagate": True}, 0.3),
+    Way("propagation 0.5", {"propagate": True}, 0.5),
     Way("propagation 0.7", {"propagate": True}, 0.7),
 )
 
@@ -227,38 +232,64 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=list(SETS))
     parser.add_argument("--split", default="val")
     parser.add_argument("--model", default=SegmentSettings().model)
-    parser.add_argument("--limit", type=int, default=4, help="volumes of each set")
+    parser.add_argument("--limit", type=int, default=2, help="volumes of each set")
     parser.add_argument("--longest", type=int, default=256, help="planes are reduced to this side")
     parser.add_argument("--ways", nargs="+", default=[way.name for way in WAYS])
     parser.add_argument(
         "--ensemble", type=int, default=0, help="measure uncertainty with this many"
     )
-    parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--json", type=Path, default=None, help="figures, to go on from")
+    parser.add_argument("--write", type=Path, default=None, help="page with markers to fill")
     args = parser.parse_args()
+    chosen = [way for way in WAYS if way.name in args.ways]
     base = SegmentSettings(model=args.model)
     model = load_model(base)
-    found: dict[str, Any] = {}
+    asked = f"{model.identity} {args.split} {args.limit} {args.longest} {args.ensemble}"
+    found = _kept(args.json, asked)
     for name in args.sets:
         labelled = read_set(args.data / name)
-        if labelled.domain == "ct":
-            base = base.with_(window=labelled.window or CT_WINDOWS["soft-tissue"])
-        else:
-            base = base.with_(window=None)
+        ct = labelled.domain == "ct"
+        window = (labelled.window or CT_WINDOWS["soft-tissue"]) if ct else None
+        base = base.with_(window=window)
+        entry = found.setdefault(name, {"ways": {}})
         cases = list(volumes(labelled, args.split, args.limit, args.longest))
-        found[name] = {"volumes": len(cases), "ways": {}}
-        for way in (way for way in WAYS if way.name in args.ways):
+        entry["volumes"] = len(cases)
+        for way in (way for way in chosen if way.name not in entry["ways"]):
             tally = Tally()
             for case, volume, truth in cases:
                 run_way(way, volume, truth, base, model, tally)
                 print(f"{name} {case} {way.name} {tally.seconds:.0f} s", file=sys.stderr)
-            found[name]["ways"][way.name] = tally.row()
-        if args.ensemble:
-            found[name]["uncertainty"] = _uncertainty(cases, base, args.ensemble)
-        if args.json is not None:
-            args.json.write_text(json.dumps(found, indent=2))
-    print(table(found))
-    print(f"\n{platform.processor() or platform.machine()}, {time.strftime('%Y-%m-%d')}, ", end="")
-    print(f"python -m benchmarks volumes {' '.join(sys.argv[1:])}")
+            entry["ways"][way.name] = tally.row()
+            _keep(args.json, asked, found)
+        if args.ensemble and "uncertainty" not in entry:
+            entry["uncertainty"] = _uncertainty(cases, base, args.ensemble)
+            _keep(args.json, asked, found)
+    command = f"python -m benchmarks volumes {shlex.join(sys.argv[1:])}"
+    report = f"{table(found)}\n\n{machine()}:\n\n```\n{command}\n```"
+    print(report)
+    if args.write is not None:
+        text = args.write.read_text(encoding="utf-8")
+        args.write.write_text(filled(text, report), encoding="utf-8")
+
+
+def _kept(path: Path | None, asked: str) -> dict[str, Any]:
+    """What an earlier run measured of the same."""
+    before = read_json(path) if path is not None else {}
+    return dict(before["sets"]) if before.get("asked") == asked else {}
+
+
+def _keep(path: Path | None, asked: str, found: dict[str, Any]) -> None:
+    if path is not None:
+        write_json(path, {"asked": asked, "sets": found})
+
+
+def filled(page: str, report: str) -> str:
+    """The page with ``report`` between its markers."""
+    first, last = MARKERS
+    if first not in page or last not in page.partition(first)[2]:
+        raise SystemExit(f"The page has no {first} followed by {last}: put them where tables go.")
+    head, _, rest = page.partition(first)
+    return f"{head}{first}\n{report}\n{last}{rest.partition(last)[2]}"
 
 
 def _uncertainty(cases: list[Any], base: SegmentSettings, ensemble: int) -> dict[str, float]:
@@ -272,13 +303,14 @@ def table(found: dict[str, Any]) -> str:
     """Markdown."""
     number: Callable[[float], str] = "{:.3f}".format
     lines = [
-        "| set | way | Dice | surface Dice (1 voxel) | jitter | seconds |",
+        "| set (volumes) | way | Dice | surface Dice (1 voxel) | jitter | seconds |",
         "|---|---|---|---|---|---|",
     ]
     for name, entry in found.items():
         for way, row in entry["ways"].items():
             cells = [number(row[key]) for key in ("dice", "surface_dice", "jitter")]
-            lines.append(f"| {name} | {way} | {' | '.join(cells)} | {row['seconds']:.0f} |")
+            place = f"{name} ({entry['volumes']})"
+            lines.append(f"| {place} | {way} | {' | '.join(cells)} | {row['seconds']:.0f} |")
     doubts = {name: entry["uncertainty"] for name, entry in found.items() if "uncertainty" in entry}
     if doubts:
         lines += ["", "| set | wrong voxels | of them in the 10 % of largest spread | margin |"]

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from benchmarks.volumes import change, dice, share_inside, surface_dice
+from benchmarks.volumes import (
+    MARKERS,
+    _keep,
+    _kept,
+    change,
+    dice,
+    filled,
+    share_inside,
+    surface_dice,
+)
 
 from digseg.types import BoolArray
 
@@ -45,3 +56,19 @@ def test_share_of_errors_where_doubt_is_largest() -> None:
     assert share_inside(wrong, doubt[::-1].copy()) == 0.0
     wrong[500:550] = True
     assert share_inside(wrong, doubt) == 0.5
+
+
+def test_tables_replace_what_stands_between_the_markers() -> None:
+    first, last = MARKERS
+    page = f"before\n{first}\nold\n{last}\nafter\n"
+    assert filled(page, "new") == f"before\n{first}\nnew\n{last}\nafter\n"
+    with pytest.raises(SystemExit, match="put them where tables go"):
+        filled(f"{last} {first}", "new")
+
+
+def test_figures_of_another_model_are_not_kept(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    assert _kept(figures, "model a") == {}
+    _keep(figures, "model a", {"set": {"ways": {}}})
+    assert _kept(figures, "model a") == {"set": {"ways": {}}}
+    assert _kept(figures, "model b") == {}
