@@ -166,6 +166,12 @@ NRRD = "NRRD0004\ntype: {kind}\ndimension: 3\nsizes: {size}\nencoding: {encoding
         (NRRD.format(kind="block", size="2 2 2", encoding="raw", more=""), "type"),
         (NRRD.format(kind="uchar", size="2 2", encoding="raw", more=""), "contradicts"),
         (
+            NRRD.format(
+                kind="uchar", size="1 2 2", encoding="raw", more="kinds: time domain domain"
+            ),
+            "x, y, z, time",
+        ),
+        (
             NRRD.format(kind="uchar", size="2 2 2", encoding="raw", more="data file: ../x.raw"),
             "outside its own",
         ),

@@ -17,10 +17,13 @@ from digseg.errors import CorruptInputError, UnsupportedInputError
 from digseg.settings import format_size
 from digseg.types import AnyArray
 
-_HEADER = 1 << 16
+_HEADER = 1 << 20
 
 #: Deflate and bzip2 can't pack tighter than these.
-_LIMITS = {"raw": 1, "gzip": 1032, "bzip2": 45_000, "text": 1}
+_LIMITS = {"raw": 1, "gzip": 1032, "bzip2": 1_250_000, "text": 1}
+
+#: Sizes and ratios from which a packed file is taken for a bomb; the second is bzip2's alone.
+_BOMBS = ((1 << 30, 250), (1 << 28, 2000))
 
 _META_BYTES = {
     "MET_CHAR": 1,
@@ -71,6 +74,9 @@ _SPACES = {
     "lps": (-1.0, -1.0, 1.0),
 }
 
+#: What NRRD may leave out before the voxels.
+_SKIPS = ("byte", "line")
+
 _VECTOR = re.compile(r"\(([^()]*)\)|none")
 
 
@@ -92,6 +98,13 @@ class ItkHeader:
         Index to RAS+ exactly as written; `None` where the format's library has to say.
     stated
         Whether an orientation is stated at all.
+    item
+        Bytes of a voxel.
+    big
+        Whether its bytes are in big-endian order.
+    offset
+        Bytes of ``data`` before the voxels, or before their packed stream; `None` where the
+        format's library has to say.
     """
 
     format: str
@@ -101,6 +114,9 @@ class ItkHeader:
     fields: dict[str, str]
     affine: AnyArray | None
     stated: bool
+    item: int
+    big: bool = False
+    offset: int | None = None
 
     @property
     def volume_shape(self) -> tuple[int, int, int]:
@@ -126,9 +142,10 @@ def parse(path: Path) -> ItkHeader:
 
 
 def _meta(path: Path, head: bytes) -> ItkHeader:
-    fields = {}
+    fields, end = {}, 0
     for line in head.split(b"\n"):
         key, equals, value = line.decode("utf-8", "replace").partition("=")
+        end += len(line) + 1
         if not equals:
             break
         fields[key.strip()] = value.strip()
@@ -155,13 +172,20 @@ def _meta(path: Path, head: bytes) -> ItkHeader:
             f"{data.name} has only {data.stat().st_size} bytes."
         )
     stated = any(name in fields for name in ("TransformMatrix", "Rotation", "Orientation"))
-    return ItkHeader("MetaImage", shape, encoding, data, fields, None, stated)
+    order = fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False"))
+    big, skips = order.lower() in ("true", "1"), fields.get("HeaderSize", "0") != "0"
+    offset = None if skips or encoding == "text" else end if data == path else 0
+    item = _META_BYTES[kind]
+    return ItkHeader("MetaImage", shape, encoding, data, fields, None, stated, item, big, offset)
 
 
 def _nrrd(path: Path, head: bytes) -> ItkHeader:
     fields = {}
-    for raw in head.split(b"\n")[1:]:
+    first, *lines = head.split(b"\n")
+    end = len(first) + 1
+    for raw in lines:
         line = raw.decode("utf-8", "replace").rstrip("\r")
+        end += len(raw) + 1
         if not line:
             break
         if line.startswith("#"):
@@ -187,10 +211,18 @@ def _nrrd(path: Path, head: bytes) -> ItkHeader:
     space_kinds = {"domain", "space", "time", "???", "none"}
     if any(kind not in space_kinds for kind in kinds):
         raise UnsupportedInputError(f"{path.name} has vector or colour voxels: give one channel.")
+    if "time" in kinds[:3]:
+        raise UnsupportedInputError(
+            f"{path.name} has time among its first three axes: bring them in the order x, y, z, "
+            "time first."
+        )
     data = _data_file(path, fields.get("data file", fields.get("datafile", "LOCAL")))
     _check_size(path, data, shape, size, encoding)
     affine = _nrrd_affine(fields)
-    return ItkHeader("NRRD", shape, encoding, data, fields, affine, affine is not None)
+    skips = any(fields.get(f"{unit}{gap}skip", "0") != "0" for unit in _SKIPS for gap in ("", " "))
+    offset = None if skips or encoding == "text" else end if data == path else 0
+    big, stated = fields.get("endian", "little").lower() == "big", affine is not None
+    return ItkHeader("NRRD", shape, encoding, data, fields, affine, stated, size, big, offset)
 
 
 def _nrrd_affine(fields: dict[str, str]) -> AnyArray | None:
@@ -258,7 +290,7 @@ def _check_size(path: Path, data: Path, shape: tuple[int, ...], size: int, encod
             f"{path.name} is cut short: its header promises {sides} voxels, "
             f"{data.name} has only {format_size(there)}."
         )
-    if claimed > 1 << 30 and claimed > 250 * there:
+    if any(claimed > size and claimed > ratio * there for size, ratio in _BOMBS):
         raise CorruptInputError(
             f"{path.name} would expand {claimed // there}-fold to {format_size(claimed)}, like a "
             "zip bomb: unpack it yourself if you trust it."

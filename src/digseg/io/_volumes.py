@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from digseg.errors import CorruptInputError, UsageError
 from digseg.grid import Grid
 from digseg.io.files import identity
+from digseg.lazy import Bounds, WindowArray, box
 from digseg.raster import Volume
 from digseg.types import AnyArray, LazyArray
 
@@ -107,17 +109,32 @@ def slabs(labels: LazyArray) -> Iterator[AnyArray]:
         yield np.asarray(labels[start : min(start + step, planes)])
 
 
-def whole_numbers(voxels: AnyArray, path: str) -> AnyArray:
-    """Voxels as labels, ``uint8`` or ``uint16``.
+def whole_numbers(voxels: LazyArray, path: str) -> LazyArray:
+    """Voxels as lazy labels, ``uint8`` or ``uint16``; all are looked at, some planes at once.
 
     Raises
     ------
     CorruptInputError
         They are no whole numbers from 0 to 65535.
     """
-    if not np.isfinite(voxels).all() or voxels.min() < 0 or voxels.max() > 65535:
-        raise CorruptInputError(f"{path} holds no labels: its voxels are not 0 to 65535.")
-    labels: AnyArray = voxels.astype(np.uint16 if voxels.max() > 255 else np.uint8)
-    if not np.array_equal(labels, voxels):
-        raise CorruptInputError(f"{path} holds no labels: its voxels are not whole numbers.")
-    return labels
+    most = 0
+    for part in slabs(voxels):
+        if not np.isfinite(part).all() or part.min() < 0 or part.max() > 65535:
+            raise CorruptInputError(f"{path} holds no labels: its voxels are not 0 to 65535.")
+        if part.dtype.kind == "f" and not np.array_equal(part, np.floor(part)):
+            raise CorruptInputError(f"{path} holds no labels: its voxels are not whole numbers.")
+        most = max(most, int(part.max()))
+    shape = (voxels.shape[0], voxels.shape[1], voxels.shape[2])
+    return WindowArray(shape, np.uint16 if most > 255 else np.uint8, _Labels(voxels, most > 255))
+
+
+@dataclass(frozen=True, eq=False)
+class _Labels:
+    """Reads a box of voxels as labels."""
+
+    voxels: LazyArray
+    wide: bool
+
+    def __call__(self, bounds: Bounds) -> AnyArray:
+        found: AnyArray = box(self.voxels, bounds).astype(np.uint16 if self.wide else np.uint8)
+        return found

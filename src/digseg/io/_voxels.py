@@ -1,14 +1,14 @@
-"""Voxels of one file with a fixed-size header: mapped where plain, inflated once where gzipped."""
+"""Voxels that lie in one piece in a file: mapped where plain, unpacked once where packed."""
 
 from __future__ import annotations
 
-import errno
 import gzip
 import io
 import mmap
 import tempfile
 import threading
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from digseg.errors import CorruptInputError, DoesNotFitError
+from digseg.io._packed import Look, Packing, damaged, is_full, unpack
 from digseg.settings import format_size
 from digseg.types import AnyArray
 
@@ -30,10 +31,8 @@ _DEFLATE_LIMIT = 1032
 _BOMB_BYTES = 1 << 30
 _BOMB_RATIO = 250
 
-#: Bytes behind the voxels that are passed over (some writers pad).
-_PADDING = 1 << 20
-
-_CHUNK = 1 << 20
+#: A gzip file of a few bytes may hold this much.
+_SLACK = 1 << 20
 
 #: Pages of a mapped file that may stay with this process.
 _RESIDENT = 32 << 20
@@ -52,11 +51,13 @@ class Layout:
     shape
         ``(z, y, x)`` of one time point; x runs fastest.
     offset
-        Bytes before the first voxel of the first time point.
+        Bytes before the first voxel of the first time point, counted in the unpacked stream.
     points
         Time points in the file.
-    gzipped
-        Whether the whole file is a gzip stream.
+    packing
+        How the voxels (and what ``offset`` counts) are packed.
+    start
+        Bytes of the file before the packed stream.
     """
 
     path: Path
@@ -64,7 +65,12 @@ class Layout:
     shape: tuple[int, int, int]
     offset: int
     points: int = 1
-    gzipped: bool = False
+    packing: Packing = "raw"
+    start: int = 0
+
+    @property
+    def packed(self) -> bool:
+        return self.packing != "raw"
 
     @property
     def bytes_per_point(self) -> int:
@@ -81,23 +87,23 @@ class Layout:
         Raises
         ------
         CorruptInputError
-            Too few bytes, or a gzip stream that would expand without measure.
+            Too few bytes, or a packed stream that would expand without measure.
         """
         size = self.path.stat().st_size
         claimed = " x ".join(str(side) for side in reversed(self.shape))
         if self.points > 1:
             claimed += f" x {self.points}"
-        if not self.gzipped and self.end > size:
+        if not self.packed and self.end > size:
             raise CorruptInputError(
                 f"{self.path.name} is cut short: its header promises {claimed} voxels "
                 f"({format_size(self.end)}), the file has {format_size(size)}; copy it again."
             )
-        if self.gzipped and self.end > _DEFLATE_LIMIT * size + _CHUNK:
+        if self.packing == "gzip" and self.end > _DEFLATE_LIMIT * size + _SLACK:
             raise CorruptInputError(
                 f"{self.path.name} can't hold the {claimed} voxels that its header promises: "
                 f"it has only {format_size(size)}."
             )
-        if self.gzipped and self.end > _BOMB_BYTES and self.end > _BOMB_RATIO * size:
+        if self.packing == "gzip" and self.end > _BOMB_BYTES and self.end > _BOMB_RATIO * size:
             raise CorruptInputError(
                 f"{self.path.name} would expand {self.end // max(size, 1)}-fold to "
                 f"{format_size(self.end)}, like a gzip bomb: unpack it yourself if you trust it."
@@ -147,7 +153,28 @@ class Voxels:
         return self.layout.dtype.newbyteorder("=")
 
     def __getitem__(self, key: Any) -> AnyArray:
-        part = np.asarray(self.stored()[key])
+        stored = self.stored()
+        found = stored[key]
+        first, rest = (key[0], key[1:]) if isinstance(key, tuple) and key else (key, ())
+        step = max(1, _RESIDENT * len(stored) // max(1, stored.nbytes))
+        if not isinstance(first, slice) or _mapping_of(stored) is None:
+            return self._values(found)
+        # A part across the fast axes is thin in every slice, yet touches pages all over the file:
+        # some slices at a time, so that few pages are here at once.
+        planes = range(*first.indices(stored.shape[0]))
+        if len(planes) <= step:
+            return self._values(found)
+        values = np.empty(found.shape, self.dtype)
+        for start in range(0, len(planes), step):
+            some = planes[start : start + step]
+            stop = some.stop if some.stop >= 0 else None  # down to the first slice
+            values[start : start + step] = self._values(
+                stored[(slice(some.start, stop, some.step), *rest)]
+            )
+        return values
+
+    def _values(self, part: AnyArray) -> AnyArray:
+        """Stored values in memory of our own, in the machine's byte order, scaled."""
         if self.scaled:
             values = np.asarray(part.astype(np.float64) * self.slope + self.inter)
         else:
@@ -188,9 +215,29 @@ class Voxels:
                 self._raw = self._open()
             return self._raw
 
+    def prove(self, places: AnyArray, *, keep: bool = True) -> AnyArray | None:
+        """Read a packed file to its end, to prove it whole before anybody works with it.
+
+        Parameters
+        ----------
+        places
+            Ascending indices into the flat array.
+        keep
+            Unpack it for good; otherwise nothing is kept but the values at ``places``, which are
+            given back (`None` where the voxels themselves can be asked).
+        """
+        if not self.layout.packed:
+            return None
+        if keep:
+            self.stored()
+            return None
+        looking = Look(self.layout.dtype, places)
+        _unpack(self.layout, self.point, looking.write)
+        return self._values(looking.values)
+
     def _open(self) -> AnyArray:
         layout = self.layout
-        if layout.gzipped:
+        if layout.packed:
             return _inflate(layout, self.point)
         offset = layout.offset + self.point * layout.bytes_per_point
         return np.memmap(layout.path, layout.dtype, "r", offset, layout.shape)
@@ -205,40 +252,24 @@ def _mapping_of(array: Any) -> mmap.mmap | None:
 
 def _inflate(layout: Layout, point: int) -> AnyArray:
     """Stored values of one time point; the stream is read, and its checksum proved, to the end."""
-    start = layout.offset + point * layout.bytes_per_point
-    stop = start + layout.bytes_per_point
     try:
-        with gzip.open(layout.path, "rb") as stream, _store(layout.bytes_per_point) as kept:
-            position = 0
-            while chunk := stream.read(_CHUNK):
-                begin, end = max(start - position, 0), min(stop - position, len(chunk))
-                if begin < end:
-                    kept.write(chunk[begin:end])
-                position += len(chunk)
-                if position > layout.end + _PADDING:
-                    raise CorruptInputError(
-                        f"{layout.path.name} goes on long after the voxels that its header "
-                        "promises: it is damaged or a gzip bomb, so it was not read."
-                    )
-            if position < layout.end:
-                raise CorruptInputError(
-                    f"{layout.path.name} is cut short: its header promises "
-                    f"{format_size(layout.end)}, the stream holds {format_size(position)}; "
-                    "copy it again."
-                )
+        with _store(layout.bytes_per_point) as kept:
+            _unpack(layout, point, kept.write)
             kept.flush()
             return _as_array(kept, layout)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise CorruptInputError(
-            f"The gzip stream of {layout.path.name} is damaged ({error}): copy the file again."
-        ) from error
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_full(error):
             raise
         raise DoesNotFitError(
             f"{layout.path.name} unpacks to {format_size(layout.bytes_per_point)}, more than the "
             "temporary folder has room for: unpack it yourself, or set TMPDIR to a larger disk."
         ) from error
+
+
+def _unpack(layout: Layout, point: int, write: Callable[[bytes], object]) -> None:
+    begin = layout.offset + point * layout.bytes_per_point
+    part = begin, begin + layout.bytes_per_point
+    unpack(layout.path, layout.packing, layout.start, part, layout.end, write)
 
 
 def _store(size: int) -> Any:
@@ -266,6 +297,4 @@ def gzip_head(path: Path, size: int) -> bytes:
         with gzip.open(path, "rb") as stream:
             return stream.read(size)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise CorruptInputError(
-            f"The gzip stream of {path.name} is damaged ({error}): copy the file again."
-        ) from error
+        raise damaged(path, "gzip", error) from error

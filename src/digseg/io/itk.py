@@ -1,16 +1,14 @@
 """MetaImage (``.mha``, ``.mhd``) and NRRD through SimpleITK.
 
-ITK speaks of LPS, the project of RAS+: the first two world axes change sign. Uncompressed
-MetaImage is read by window; compressed files and NRRD are loaded once, on first use.
+ITK speaks of LPS, the project of RAS+: the first two world axes change sign. It says where the
+voxels lie in the patient; they themselves are mapped, or unpacked once, as those of NIfTI are. What
+is left to ITK (numbers as text, headers that skip bytes) it can only load whole.
 """
 
 from __future__ import annotations
 
 import gzip
 import re
-import threading
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,8 @@ from digseg.errors import CorruptInputError
 from digseg.io import _label_names as names
 from digseg.io import modality
 from digseg.io._itk_header import ItkHeader, parse
+from digseg.io._itk_reader import Loaded, open_reader, reason
+from digseg.io._packed import Packing
 from digseg.io._volumes import (
     identity_of,
     patient_grid,
@@ -28,9 +28,9 @@ from digseg.io._volumes import (
     volume_info,
     whole_numbers,
 )
+from digseg.io._voxels import Layout, Voxels
 from digseg.io.files import replacing, suffix_of
 from digseg.io.registry import Probe
-from digseg.lazy import Bounds, WindowArray
 from digseg.raster import Mask, Raster, Source, Volume
 from digseg.types import AnyArray, LazyArray
 
@@ -55,21 +55,27 @@ def sniff(probe: Probe) -> bool:
 def read(path: str, *, time: int = 0, series: str | None = None) -> Volume:
     """Open a volume; see `digseg.io.read`. ``meta`` has ``notes`` and ``itk_geometry``."""
     del series  # one file holds one series
+    return _volume(path, parse(Path(path)), time)
+
+
+def _volume(path: str, header: ItkHeader, time: int, *, keep: bool = True) -> Volume:
+    """The volume; without ``keep`` a packed file is proved whole, and unpacked when it is used."""
     place = Path(path)
-    header = parse(place)
     point = time_point(time, header.time_points, place.name)
-    reader = _reader(place)
+    reader = open_reader(place)
     spacing, origin, direction = _geometry(reader, place)
     affine = _affine(spacing, origin, direction)
     if header.affine is not None and np.allclose(header.affine, affine, rtol=1e-9, atol=1e-9):
         affine = header.affine  # as written: ITK splits it in length and direction, and rounds
-    data = _voxels(place, header, reader, point)
-    kind, reason = modality.guess(data, place)
+    data, values = _voxels(place, header, reader, point), None
+    if isinstance(data, Voxels):
+        values = data.prove(modality.places(data.shape), keep=keep)
+    kind, why = modality.guess(data, place, values=values)
     notes = [] if header.stated else ["no orientation is stated: axes along LPS are assumed"]
     if header.time_points > 1:
         notes.append(f"{header.time_points} time points: number {point} is read")
     grid = patient_grid(header.volume_shape, affine, place.name)
-    meta = {"notes": (*notes, reason), "itk_geometry": (spacing, origin, direction)}
+    meta = {"notes": (*notes, why), "itk_geometry": (spacing, origin, direction)}
     files = [place] if header.data == place else [place, header.data]
     source = Source(path, header.format, identity_of(files))
     return Volume(data, grid, kind, header.time_points, source, meta)
@@ -77,8 +83,8 @@ def read(path: str, *, time: int = 0, series: str | None = None) -> Volume:
 
 def info(path: str) -> dict[str, Any]:
     """See `digseg.io.info`."""
-    volume = read(path)
     header = parse(Path(path))
+    volume = _volume(path, header, 0, keep=False)
     dtype = np.dtype(volume.data.dtype).name
     return volume_info(volume, shape=header.shape, dtype=dtype, encoding=header.encoding)
 
@@ -91,15 +97,16 @@ def read_mask(path: str) -> Mask:
     CorruptInputError
         The voxels are no labels.
     """
-    volume = read(path)
-    labels = whole_numbers(np.asarray(volume.data[:]), path)
     header = parse(Path(path))
+    volume = _volume(path, header, 0)
+    labels = whole_numbers(volume.data, path)
     text = header.fields.get("labels", "")
     text = _unescaped(text) if header.format == "NRRD" else text
     classes = names.from_json(text) or names.read_sidecar(Path(path))
     named = classes is not None
     if classes is None:
-        classes = names.unnamed([int(label) for label in np.unique(labels)])
+        ids = {int(label) for part in slabs(labels) for label in np.unique(part)}
+        classes = names.unnamed(sorted(ids))
     return Mask(labels, volume.grid, classes, meta={**volume.meta, "named": named})
 
 
@@ -148,7 +155,7 @@ def _write_meta(mask: Mask, path: Path, source: Raster | Volume | None) -> None:
         SimpleITK.WriteImage(image, str(path), True)
     except RuntimeError as error:
         # ITK says only that it failed; a full disk is the one cause that is left here.
-        raise OSError(f"{_reason(error)}; no space left on device?") from error
+        raise OSError(f"{reason(error)}; no space left on device?") from error
 
 
 def _write_nrrd(mask: Mask, path: Path) -> None:
@@ -193,27 +200,6 @@ def _unescaped(text: str) -> str:
     return re.sub(r"\\(.)", lambda match: "\n" if match[1] == "n" else match[1], text)
 
 
-def _reader(path: Path) -> Any:
-    import SimpleITK
-
-    # ITK prints its doubts to standard error; what matters is raised or noted here.
-    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
-    reader = SimpleITK.ImageFileReader()
-    # By format, never by name: ITK would take a neighbour's voxels for some names.
-    reader.SetImageIO("NrrdImageIO" if _is_nrrd(path) else "MetaImageIO")
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise CorruptInputError(f"{path.name} can't be read ({_reason(error)}).") from error
-    return reader
-
-
-def _is_nrrd(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"NRRD"
-
-
 def _geometry(reader: Any, path: Path) -> tuple[AnyArray, AnyArray, AnyArray]:
     """Spacing, origin and direction in LPS of the first three axes."""
     n = int(reader.GetDimension())
@@ -241,64 +227,19 @@ def _voxels(path: Path, header: ItkHeader, reader: Any, point: int) -> LazyArray
     if kind.GetNumberOfComponentsPerPixel() != 1:
         raise CorruptInputError(f"{path.name} has vector voxels: give one channel.")
     dtype = SimpleITK.GetArrayViewFromImage(kind).dtype
-    axes = len(header.shape)
-    if header.format == "MetaImage" and header.encoding == "raw":
-        return WindowArray(shape, dtype, partial(_load, path, axes, point))
-    whole = Loaded(path, shape, dtype, axes, point)
-    whole[0, 0, 0]  # proves the stream whole before anybody works with it
-    return whole
+    if header.offset is None or dtype.itemsize != header.item or header.encoding == "text":
+        return Loaded(path, shape, dtype, len(header.shape), point)
+    order = dtype.newbyteorder(">" if header.big else "<")
+    points, offset = header.time_points, header.offset
+    if header.encoding == "raw":
+        layout = Layout(header.data, order, shape, offset, points)
+    else:
+        layout = Layout(header.data, order, shape, 0, points, _packing(header), offset)
+    layout.check()
+    return Voxels(layout, point)
 
 
-@dataclass
-class Loaded:
-    """A file that can only be read whole: read on first use, then kept."""
-
-    path: Path
-    shape: tuple[int, int, int]
-    dtype: np.dtype[Any]
-    axes: int
-    point: int
-    _array: AnyArray | None = field(default=None, repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def __getitem__(self, key: Any) -> AnyArray:
-        with self._lock:
-            if self._array is None:
-                bounds = tuple((0, side) for side in self.shape)
-                self._array = _load(self.path, self.axes, self.point, bounds)
-        return np.asarray(self._array[key])
-
-    def __getstate__(self) -> dict[str, Any]:
-        kept = ("path", "shape", "dtype", "axes", "point")
-        return {name: getattr(self, name) for name in kept}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
-
-
-def _load(path: Path, axes: int, point: int, bounds: Bounds) -> AnyArray:
-    """A box ``[z, y, x]`` of one time point; a reader of its own, so threads don't meet."""
-    import SimpleITK
-
-    reader = _reader(path)
-    starts = [start for start, _ in bounds][::-1][: min(axes, 3)]
-    sizes = [stop - start for start, stop in bounds][::-1][: min(axes, 3)]
-    if axes == 4:
-        starts, sizes = [*starts, point], [*sizes, 0]
-    reader.SetExtractIndex(starts)
-    reader.SetExtractSize(sizes)
-    try:
-        image = reader.Execute()
-    except RuntimeError as error:
-        raise CorruptInputError(f"{path.name} can't be read ({_reason(error)}).") from error
-    array: AnyArray = SimpleITK.GetArrayFromImage(image)
-    return array.reshape(tuple(stop - start for start, stop in bounds))
-
-
-def _reason(error: RuntimeError) -> str:
-    """The one line of an ITK exception that says something, without its addresses."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    line = next((line for line in reversed(lines) if "Reason:" in line), lines[-1])
-    reason = line.rpartition("Reason:")[2].strip().rstrip(".")
-    # "Success" is what ITK says when the system has no complaint but the data are no good.
-    return reason if reason not in ("", "Success") else "its voxels are damaged"
+def _packing(header: ItkHeader) -> Packing:
+    if header.encoding == "bzip2":
+        return "bzip2"
+    return "zlib" if header.format == "MetaImage" else "gzip"

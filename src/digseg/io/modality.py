@@ -38,19 +38,22 @@ def of_dicom(text: str) -> Modality:
     return "MR" if text == "MR" else "other"
 
 
-def guess(voxels: LazyArray, path: Path, intent: int = 0) -> tuple[Modality, str]:
+def guess(
+    voxels: LazyArray, path: Path, intent: int = 0, values: AnyArray | None = None
+) -> tuple[Modality, str]:
     """Modality and the reason for it, as a note for people.
 
     A JSON sidecar of BIDS comes first, then the values: at least 1 % below -200 (air) and none
     outside what Hounsfield units can be is CT; at most 5 % negative, none of them deep, and more
     than 64 different values is MR; everything else (label maps, statistics) is ``"other"``.
+    ``values`` are those at `places`, where somebody has them already.
     """
     told = _bids(path)
     if told is not None:
         return of_dicom(told), f"modality {told} by the sidecar {sidecar_of(path).name}"
     if intent == _LABELS:
         return "other", "modality other: the header says label map"
-    values = sample(voxels)
+    values = sample(voxels) if values is None else finite(values)
     if not values.size:
         return "other", "modality other: no finite voxel in the sample"
     low, high = float(values.min()), float(values.max())
@@ -65,14 +68,30 @@ def guess(voxels: LazyArray, path: Path, intent: int = 0) -> tuple[Modality, str
 
 def sample(voxels: LazyArray) -> AnyArray:
     """Finite values of an even grid of at most 64 x 64 voxels on at most 16 planes."""
-    planes, rows, columns = voxels.shape
+    chosen, rows, columns = _lattice(voxels.shape)
+    thinned = [np.asarray(voxels[int(k)])[::rows, ::columns].ravel() for k in chosen]
+    return finite(np.concatenate(thinned))
+
+
+def places(shape: tuple[int, ...]) -> AnyArray:
+    """Where `sample` looks: ascending indices into the flat array."""
+    chosen, down, across = _lattice(shape)
+    rows, columns = np.arange(0, shape[1], down), np.arange(0, shape[2], across)
+    found: AnyArray = (chosen[:, None, None] * shape[1] + rows[:, None]) * shape[2] + columns
+    return found.ravel()
+
+
+def finite(values: AnyArray) -> AnyArray:
+    """Values that are numbers."""
+    found: AnyArray = values[np.isfinite(values)]
+    return found
+
+
+def _lattice(shape: tuple[int, ...]) -> tuple[AnyArray, int, int]:
+    """Planes, and the steps along rows and columns."""
+    planes, rows, columns = shape
     chosen = np.unique(np.linspace(0, planes - 1, min(planes, 16)).astype(int))
-    steps = max(1, rows // _SAMPLES), max(1, columns // _SAMPLES)
-    values = np.concatenate(
-        [np.asarray(voxels[int(k)])[:: steps[0], :: steps[1]].ravel() for k in chosen]
-    )
-    finite: AnyArray = values[np.isfinite(values)]
-    return finite
+    return chosen, max(1, rows // _SAMPLES), max(1, columns // _SAMPLES)
 
 
 def _bids(path: Path) -> str | None:

@@ -15,12 +15,12 @@ import numpy as np
 
 from digseg.errors import CorruptInputError
 from digseg.io import _label_names as names
+from digseg.io import modality
 from digseg.io._nifti_header import Header, parse
 from digseg.io._nifti_write import refuse, write
 from digseg.io._volumes import identity_of, patient_grid, time_point, volume_info, whole_numbers
 from digseg.io._voxels import Layout, Voxels, gzip_head
 from digseg.io.files import suffix_of
-from digseg.io.modality import guess
 from digseg.io.registry import Probe
 from digseg.raster import Mask, Source, Volume
 from digseg.types import LazyArray
@@ -63,27 +63,32 @@ def read(path: str, *, time: int = 0, series: str | None = None) -> Volume:
     ``meta`` has ``nifti_header`` (the header's bytes, mended as nibabel does) and ``notes``.
     """
     del series  # one file holds one series
-    header, layout, files = _open(Path(path))
+    return _volume(path, *_open(Path(path)), time)
+
+
+def _volume(
+    path: str, header: Header, layout: Layout, files: list[Path], time: int, *, keep: bool = True
+) -> Volume:
+    """The volume; without ``keep`` a packed file is proved whole, and unpacked when it is used."""
     point = time_point(time, layout.points, Path(path).name)
     voxels = Voxels(layout, point, header.slope, header.inter)
-    if layout.gzipped:
-        voxels.stored()  # proves the stream whole before anybody works with it
+    values = voxels.prove(modality.places(layout.shape), keep=keep)
     grid = patient_grid(layout.shape, header.affine, Path(path).name)
     notes = list(header.notes)
     if layout.points > 1:
         notes.append(f"{layout.points} time points: number {point} is read")
-    modality, reason = guess(voxels, Path(path), header.intent)
+    kind, reason = modality.guess(voxels, Path(path), header.intent, values)
     notes.append(reason)
     meta = {"notes": tuple(notes), "nifti_header": header.raw, "nifti_class": header.klass}
     source = Source(str(path), header.format, identity_of(files))
-    return Volume(voxels, grid, modality, layout.points, source, meta)
+    return Volume(voxels, grid, kind, layout.points, source, meta)
 
 
 def info(path: str) -> dict[str, Any]:
     """See `digseg.io.info`; ``shape``, ``spacing`` in the file's axis order, time last."""
-    header, layout, _ = _open(Path(path))
+    header, layout, files = _open(Path(path))
     return volume_info(
-        read(path),
+        _volume(path, header, layout, files, 0, keep=False),
         shape=header.shape,
         dtype=layout.dtype.newbyteorder("=").name,
         byte_order="big" if header.big else "little",
@@ -103,11 +108,11 @@ def read_mask(path: str) -> Mask:
     CorruptInputError
         The voxels are no labels.
     """
-    header, layout, _ = _open(Path(path))
-    volume = read(path)
+    header, layout, files = _open(Path(path))
+    volume = _volume(path, header, layout, files, 0)
     labels: LazyArray = volume.data
     if (header.slope, header.inter) != (1.0, 0.0) or layout.dtype.kind != "u":
-        labels = whole_numbers(np.asarray(volume.data[:]), path)
+        labels = whole_numbers(volume.data, path)
     classes = header.classes or names.read_sidecar(Path(path))
     named = classes is not None
     if classes is None:
@@ -135,7 +140,12 @@ def _open(path: Path) -> tuple[Header, Layout, list[Path]]:
         with data_path.open("rb") as file:
             gzipped = file.read(2) == b"\x1f\x8b"
     layout = Layout(
-        data_path, header.dtype, header.spatial, header.offset, header.time_points, gzipped
+        data_path,
+        header.dtype,
+        header.spatial,
+        header.offset,
+        header.time_points,
+        "gzip" if gzipped else "raw",
     )
     layout.check()
     files = [header_path] if header.single else [header_path, data_path]
