@@ -91,6 +91,7 @@ def segment(
     order: Order | None = None,
     plan: Plan | None = None,
     backend: type[DurableStore] = DurableStore,
+    across: bool = False,
 ) -> EngineResult:
     """Segment all planes of a source into a probability store.
 
@@ -112,6 +113,8 @@ def segment(
         Chooses the next block among the pending ones, for example those in view.
     plan
         Other blocks or batches than the plan's own choice; the answer is the same.
+    across
+        The store will be read across its planes, see `ProbabilityStore.create`.
 
     Returns
     -------
@@ -128,7 +131,7 @@ def segment(
     store, state = open_run(
         source, model, prompts, settings, Path(store_path),
         recipe=recipe, resume=resume, overwrite=overwrite, plan=plan, backend=backend,
-        working=working,
+        working=working, across=across,
     )  # fmt: skip
     try:
         limits, share = _budget(source, store.plan, model, prompts, settings, working)
@@ -166,6 +169,7 @@ def open_run(
     plan: Plan | None,
     backend: type[DurableStore],
     working: int = 0,
+    across: bool = False,
 ) -> tuple[ProbabilityStore, RunState]:
     """A new store, or the one to be finished."""
     identity = identity_of(source, model, prompts, settings)
@@ -183,7 +187,9 @@ def open_run(
         plan=plan, working=working, held=held_bytes(source),
     )  # fmt: skip
     check_disk(plan, len(prompts), path.parent)
-    store = ProbabilityStore.create(path, plan, prompts, recipe=recipe, backend=backend)
+    store = ProbabilityStore.create(
+        path, plan, prompts, recipe=recipe, backend=backend, across=across
+    )
     return store, RunState.begin(store, identity)
 
 

@@ -76,8 +76,12 @@ class ProbabilityStore:
         *,
         recipe: Mapping[str, Any] | None = None,
         backend: type[DurableStore] = DurableStore,
+        across: bool = False,
     ) -> ProbabilityStore:
-        """Lay out an empty store; nothing may be at ``path``."""
+        """Lay out an empty store; nothing may be at ``path``.
+
+        ``across`` makes chunks as deep as blocks, for readers of other planes than the store's.
+        """
         import zarr
 
         path = Path(path)
@@ -96,12 +100,12 @@ class ProbabilityStore:
             }
         )
         for level in range(levels):
-            _create_level(group, plan, level, len(prompts))
+            _create_level(group, plan, level, len(prompts), across=across)
         depth, height, width = plan.block
         group.create_array(
             "coverage",
             shape=plan.lattice.shape,
-            chunks=(1, min(height, _CHUNK), min(width, _CHUNK)),
+            chunks=_chunk(depth, height, width, across=across),
             shards=(depth, height, width),
             dtype="uint8",
             fill_value=0,
@@ -263,7 +267,7 @@ def level_count(plan: Plan) -> int:
     return 1 + min(wanted, possible)
 
 
-def _create_level(group: zarr.Group, plan: Plan, level: int, prompts: int) -> None:
+def _create_level(group: zarr.Group, plan: Plan, level: int, prompts: int, *, across: bool) -> None:
     planes, rows, columns = plan.lattice.shape
     depth, height, width = plan.block
     height, width = height >> level, width >> level
@@ -271,13 +275,22 @@ def _create_level(group: zarr.Group, plan: Plan, level: int, prompts: int) -> No
     group.create_array(
         str(level),
         shape=(prompts, planes, -(-rows // scale), -(-columns // scale)),
-        chunks=(1, 1, min(height, _CHUNK), min(width, _CHUNK)),
+        chunks=(1, *_chunk(depth, height, width, across=across)),
         shards=(1, depth, height, width),
         dtype="uint8",
         fill_value=0,
         compressors=[_compressor()],
         dimension_names=["c", "z", "y", "x"],
     )
+
+
+def _chunk(depth: int, height: int, width: int, *, across: bool) -> tuple[int, int, int]:
+    """Chunk of a shard, as many bytes either way: of one plane, or of all and few of their rows."""
+    wide = min(width, _CHUNK)
+    if not across:
+        return 1, min(height, _CHUNK), wide
+    rows = _CHUNK * _CHUNK // (depth * wide)
+    return depth, min(height, 1 << (rows.bit_length() - 1)), wide
 
 
 def _compressor() -> Any:

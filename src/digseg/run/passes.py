@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from digseg.errors import UsageError
 from digseg.events import Callback, CancelToken, StageStarted
+from digseg.memory import give_back
 from digseg.orientation import AXES, Axis, Turn
 from digseg.prompts import PromptSet
 from digseg.raster import Raster, Volume
@@ -114,6 +115,7 @@ class Passes:
         parts.mkdir(parents=True, exist_ok=True)
         before = [self._across(axis) for axis in self._axes(several)]
         last = self._last(several)
+        give_back()  # what the last one held of the others
         self._whole = not any(result.failed for result in (*before, last))
         if not self.spreads:
             self.tidy()
@@ -247,16 +249,16 @@ class Passes:
     ) -> EngineResult:
         from digseg import engine
 
-        final = target == self.store
+        final, settings = target == self.store, self.job.settings
         asked = prompts or self.job.prompts
         plan = None
         if final and self.watched:
-            plan = watched_plan(source.shape, model, asked, self.job.settings)
+            plan = watched_plan(source.shape, model, asked, settings)
         return engine.segment(
             source,
             model,
             asked,
-            self.job.settings,
+            settings,
             target,
             recipe=self.recipe,
             resume=self.job.resume,
@@ -265,6 +267,7 @@ class Passes:
             cancel=self.cancel,
             order=self.order if final else None,
             plan=plan,
+            across=not final and settings.planes == "zyx",
         )
 
 

@@ -18,10 +18,12 @@ import numpy as np
 
 from digseg.blend import DONE, NODATA
 from digseg.errors import InputError
+from digseg.lazy import Bounds, WindowArray, box
 from digseg.orientation import Turn
 from digseg.prompts import Prompt, PromptSet
 from digseg.run.slabs import Slabs
 from digseg.types import (
+    AnyArray,
     BoolArray,
     EnsembleModel,
     Float32Array,
@@ -33,7 +35,9 @@ from digseg.types import (
 if TYPE_CHECKING:
     from digseg.engine import ProbabilityStore
 
-_SLAB_BYTES = 64 << 20
+# Planes across another axis than the store's own touch all of its files: some are read at once, as
+# many as a block of the engine holds where there are few prompts.
+_SLAB_BYTES, _SLAB_PLANES, _SLABS = 16 << 20, 16, 2
 
 
 @dataclass(frozen=True)
@@ -70,11 +74,27 @@ class StoredPass:
 
     @cached_property
     def _probabilities(self) -> Slabs:
-        return Slabs(self.turn.lazy(self.store.probabilities), _SLAB_BYTES, 2)
+        whole, first = self.turn.lazy(self.store.probabilities), self.first
+
+        def read(bounds: Bounds) -> AnyArray:
+            (start, stop), *place = bounds
+            return box(whole, ((first + start, first + stop), *place))
+
+        chosen = WindowArray((self.count, *whole.shape[1:]), whole.dtype, read)
+        return Slabs(chosen, _SLAB_BYTES, _SLABS, _SLAB_PLANES)
 
     @cached_property
     def _coverage(self) -> Slabs:
-        return Slabs(self.turn.lazy(self.store.coverage), _SLAB_BYTES, 2)
+        # As many planes at once as of the maps.
+        thick = self._probabilities.thick
+        return Slabs(self.turn.lazy(self.store.coverage), _SLAB_BYTES, _SLABS, thick)
+
+    @property
+    def held_bytes(self) -> int:
+        """The most that is kept of what was read; nothing where all is done and the pass gone."""
+        if not self.path.exists():
+            return 0
+        return self._probabilities.most_bytes + self._coverage.most_bytes
 
     def read(self, plane: int, window: Window) -> tuple[Float32Array, BoolArray]:
         """Soft maps ``float32 [count, h, w]`` in [0, 1] and where there are any, ``bool [h, w]``.
@@ -87,7 +107,7 @@ class StoredPass:
         coverage = self._coverage.read(plane, window)
         if not np.isin(coverage, (DONE, NODATA)).all():
             raise InputError(f"A tile of {self.path.name} failed here.")
-        maps = self._probabilities.read(plane, window)[self.first : self.first + self.count]
+        maps = self._probabilities.read(plane, window)
         return maps.astype(np.float32) / np.float32(255), coverage == DONE
 
 
@@ -101,6 +121,11 @@ class MeanSource:
     @property
     def channels(self) -> int:
         return self.passes[0].count
+
+    @property
+    def held_bytes(self) -> int:
+        """The most that is kept of what was read of all passes."""
+        return sum(stored.held_bytes for stored in self.passes)
 
     @property
     def identity(self) -> str:
@@ -131,6 +156,11 @@ class NeighbourSource:
     @property
     def channels(self) -> int:
         return 3 + self.found.count
+
+    @property
+    def held_bytes(self) -> int:
+        """The most that is kept of what was read: of the volume and of its neighbours' maps."""
+        return int(getattr(self.image, "held_bytes", 0)) + self.found.held_bytes
 
     @property
     def identity(self) -> str:
