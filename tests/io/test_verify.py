@@ -116,6 +116,47 @@ def test_labels_against_labels(mask: Mask, tmp_path: Path) -> None:
     assert [d.what for d in io.verify(first, second)] == ["the class table"]
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".png"])
+def test_the_sidecar_counts_as_gdal_reads_it(mask: Mask, tmp_path: Path, suffix: str) -> None:
+    first, second = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    io.write_mask(mask, first)
+    io.write_mask(mask, second)
+    assert io.verify(first, second) == []
+    sidecar = tmp_path / f"b{suffix}.aux.xml"
+    text = sidecar.read_text(encoding="utf-8")
+    sidecar.write_text(text.replace("<Category>road<", "<Category>river<"), encoding="utf-8")
+    assert [d.what for d in io.verify(first, second)] == ["the class table"]
+    sidecar.write_text(text.replace("<Category>road<", "<Category><"), encoding="utf-8")
+    assert "the class table" in [d.what for d in io.verify(first, second)]
+    entries = ["0 0 0 0", "9 9 9 255", "9 9 9 255"]
+    table = "".join(
+        "<Entry " + " ".join(f'c{i}="{part}"' for i, part in enumerate(row.split(), 1)) + "/>"
+        for row in entries
+    )
+    painted = f"<ColorInterp>Palette</ColorInterp><ColorTable>{table}</ColorTable><CategoryNames>"
+    sidecar.write_text(text.replace("<CategoryNames>", painted, 1), encoding="utf-8")
+    with rasterio.open(second) as dataset:  # GDAL shows a PNG's own palette, not the sidecar's
+        shown = dataset.colormap(1)[1][:3] == (9, 9, 9)
+    assert shown == (suffix == ".tif")
+    expected = ["the colour of label 1", "the colour of label 2"] if shown else []
+    assert [d.what for d in io.verify(first, second)] == expected
+    sidecar.unlink()
+    assert [d.what for d in io.verify(first, second)][:1] == (
+        [] if suffix == ".tif" else ["the space"]
+    )
+
+
+def test_colours_count_in_every_format(mask: Mask, tmp_path: Path) -> None:
+    entries = tuple(replace(entry, color=(1, 2, 3)) for entry in CLASSES.entries)
+    first, second = tmp_path / "a.tif", tmp_path / "b.ome.zarr"
+    io.write_mask(mask, first)
+    io.write_mask(replace(mask, classes=ClassTable(entries)), second)
+    assert [d.what for d in io.verify(first, second)] == [
+        "the colour of label 1",
+        "the colour of label 2",
+    ]
+
+
 def test_an_opened_image_stands_for_its_file(image: Path, mask: Mask, tmp_path: Path) -> None:
     path = tmp_path / "labels.tif"
     io.write_mask(mask, path)

@@ -273,28 +273,29 @@ def sidecar_text(mask: Mask, written: str | None = None) -> str:
 
 
 def read_classes(path: str) -> ClassTable | None:
-    """The class table that a label raster carries: our tag, or else category names and colours.
+    """The class table that a label raster carries, as GDAL (and so QGIS) shows it.
 
-    `None` where it names no categories: then it is an image, or labels without names.
+    Names are the category names of GDAL's sidecar, or else those of our tag; colours are those
+    that GDAL gives, which for a GeoTIFF are the sidecar's where it has some. Synonyms, which GDAL
+    doesn't know, are the tag's. `None` where nothing is named: then it is an image, or labels
+    without names.
     """
     with environment(path), open_dataset(path) as dataset:
         text = dataset.tags().get(CLASSES_TAG)
         colors = dataset.colormap(1) if dataset.colorinterp[0].name == "palette" else {}
-    found = classes_from_json(text) if text else None
-    if found is not None:
-        return found
-    names = _categories(Path(path))
-    if not names:
-        return None
-    return ClassTable(
-        tuple(
-            ClassEntry(
-                index, name, tuple(colors[index][:3]) if index in colors else color_of(name, index)
-            )
-            for index, name in enumerate(names)
-            if index and name
-        )
-    )
+    tagged = {entry.id: entry for entry in (classes_from_json(text) or ClassTable(())).entries}
+    shown = {index: name for index, name in enumerate(_categories(Path(path))) if index and name}
+    names = shown or {index: entry.name for index, entry in tagged.items()}
+    entries = []
+    for index, name in names.items():
+        own = tagged.get(index)
+        color = own.color if own is not None else color_of(name, index)
+        if index in colors:
+            red, green, blue = colors[index][:3]
+            color = (int(red), int(green), int(blue))
+        same = own is not None and own.name == name
+        entries.append(ClassEntry(index, name, color, own.synonyms if own and same else ()))
+    return ClassTable(tuple(entries)) if entries else None
 
 
 def classes_from_json(text: str) -> ClassTable | None:

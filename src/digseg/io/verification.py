@@ -21,6 +21,9 @@ from digseg.types import AnyArray, LazyArray
 #: affine in float32. Within one format, and for all rasters, equal means equal to the bit.
 VOXEL_TOLERANCE = 1e-3
 
+#: Steps of 255 by which a colour may move: DICOM keeps colours as CIELab.
+COLOR_TOLERANCE = 2
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -46,8 +49,8 @@ def compare(
     """Reopen both (or only the output, where the opened input is given) and list what differs.
 
     ``series`` says which of several the input is, as for `digseg.io.read`. Compared are shape,
-    space, CRS, transform or affine, orientation, ground control points, label ids and names and,
-    where both are labels, the labels themselves; of polygons, see `vector_check`.
+    space, CRS, transform or affine, orientation, ground control points, label ids and, where both
+    are labels, names, colours and the labels themselves; of polygons, see `vector_check`.
 
     Raises
     ------
@@ -201,10 +204,15 @@ def blocks_of(labels: LazyArray) -> Any:
 
 
 def compare_names(a: Mask, b: Mask) -> list[Difference]:
-    """What differs between the names of two label files."""
-    if a.classes.names == b.classes.names:
-        return []
-    return [Difference("the class table", str(a.classes.names), str(b.classes.names))]
+    """What differs between the names, or else the colours, of two label files."""
+    if a.classes.names != b.classes.names:
+        return [Difference("the class table", str(a.classes.names), str(b.classes.names))]
+    found = []
+    for label, color in a.classes.colors.items():
+        other = b.classes.colors[label]
+        if max(abs(x - y) for x, y in zip(color, other, strict=True)) > COLOR_TOLERANCE:
+            found.append(Difference(f"the colour of label {label}", str(color), str(other)))
+    return found
 
 
 def compare_labels(a: LazyArray, b: LazyArray) -> list[Difference]:
