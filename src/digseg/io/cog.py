@@ -1,55 +1,64 @@
-"""Labels as a Cloud Optimized GeoTIFF, written block by block.
+"""Labels as a Cloud Optimized GeoTIFF, each tile compressed once.
 
-rasterio's COG writer keeps the whole raster in memory, so the labels are written to a tiled
-GeoTIFF first, overviews (by mode: a mean of labels is no label) are added, and GDAL copies the
-file into the order that a COG has.
+GDAL's COG writer needs the whole raster first, as a file with overviews, to decode and compress it
+all again. Here labels become tiles and overviews as they come (`_cog_tiles`), while a run still
+goes on where somebody asks for it; GDAL writes the header, and the tiles are laid out behind it
+(`_cog_layout`).
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from digseg.errors import DigsegError
+from digseg.io._cog_header import (
+    CLASSES_TAG,
+    block_side,
+    colormap_of,
+    describe,
+    profile_of,
+    write_header,
+)
+from digseg.io._cog_layout import lay_out
+from digseg.io._cog_tiles import Tiles
 from digseg.io.files import explained, remove, replacing
 from digseg.io.gdal import environment, failures, open_dataset, said
 from digseg.prompts import color_of
 from digseg.raster import ClassEntry, ClassTable, Mask, Raster, Volume
 from digseg.types import AnyArray, Window
 
-#: TIFF tag (in GDAL's metadata) that carries the class table, so that it survives without sidecar.
-CLASSES_TAG = "DIGSEG_CLASSES"
-
-_BLOCK = 512
 _SIDECAR_BYTES = 2**24
-#: Megabytes of GDAL's cache while labels are written.
-_CACHE_MB = 64
-#: The file in between is read once and deleted: fast matters, small does not.
-_BETWEEN = {"COMPRESS_OVERVIEW": "DEFLATE", "ZLEVEL_OVERVIEW": "1"}
+_SMALLEST_TILE = 128
 _ROWS = 64
 _CHUNK = 2048  # labels are asked for in chunks of 4 x 4 blocks
 
 
-def write_cog(mask: Mask, path: Path, *, source: Raster | Volume | None) -> list[Path]:
+def write_cog(
+    mask: Mask, path: Path, *, source: Raster | Volume | None, tiles: Tiles | None = None
+) -> list[Path]:
     """Write ``mask`` as COG with colours, names, statistics and nodata.
 
     Category names go where GDAL keeps them, into ``<name>.aux.xml``, and into a tag as well.
+    ``tiles`` are those of all its labels, where they were made before; they are closed.
     """
     sidecar = path.with_name(path.name + ".aux.xml")
     with replacing(path) as final:
-        tiled = final.with_name(final.name + ".tiled.tif")
+        beside = final.with_name(final.name + ".tiles")
         try:
-            with environment(GDAL_CACHEMAX=_CACHE_MB, GDAL_NUM_THREADS="ALL_CPUS"):
-                write_tiled(mask, tiled, source)
-                _add_overviews(mask, tiled)
-                _copy_as_cog(tiled, final)
+            if tiles is None:
+                tiles = tiles_for(mask, beside)
+                for (top, _, left, _), block in _ahead(mask):
+                    tiles.put(top, left, block)
+            tiles.complete()
+            header = final.with_name(final.name + ".header.tif")
+            write_header(mask, header, source, tiles)
+            lay_out(header, tiles, final)
         except failures() as error:
             if isinstance(error, DigsegError):
                 raise
@@ -57,13 +66,24 @@ def write_cog(mask: Mask, path: Path, *, source: Raster | Volume | None) -> list
                 raise
             raise write_error(error, path) from error
         finally:
-            for leftover in path.parent.glob(f"{tiled.name}*"):
+            if tiles is not None:
+                tiles.close()
+            for leftover in final.parent.glob(f"{final.name}.*"):
                 remove(leftover)
-        for leftover in final.parent.glob(f"{final.name}.*"):
-            remove(leftover)
         with replacing(sidecar) as text:
             text.write_text(sidecar_text(mask), encoding="utf-8")
     return [path, sidecar]
+
+
+def tiles_for(mask: Mask, scratch: Path, nodata: int | None = None) -> Tiles:
+    """Where the labels of ``mask`` are put, window by window, for `write_cog`.
+
+    ``nodata`` stands for pixels without a label, where the mask itself may declare one later.
+    """
+    rows, columns = mask.grid.shape
+    side = max(block_side(rows, columns), _SMALLEST_TILE)
+    gives_way = mask.nodata if mask.nodata is not None else nodata
+    return Tiles((rows, columns), mask.labels.dtype, side, gives_way, scratch)
 
 
 def write_error(error: BaseException, path: Path) -> Exception:
@@ -81,64 +101,6 @@ def chunks(shape: tuple[int, int], side: int = _CHUNK) -> Iterator[Window]:
             yield top, min(top + side, shape[0]), left, min(left + side, shape[1])
 
 
-def _profile(mask: Mask, source: Raster | Volume | None) -> dict[str, Any]:
-    from rasterio.crs import CRS
-    from rasterio.rpc import RPC
-    from rasterio.transform import Affine
-
-    rows, columns = mask.grid.shape
-    block = _block(rows, columns)
-    profile: dict[str, Any] = {
-        "driver": "GTiff",
-        "height": rows,
-        "width": columns,
-        "count": 1,
-        "dtype": np.dtype(mask.labels.dtype).name,
-        "tiled": True,
-        "blockxsize": block,
-        "blockysize": block,
-        "compress": "deflate",
-        "zlevel": 1,
-        "bigtiff": "IF_SAFER",
-        "nodata": mask.nodata,
-    }
-    if mask.grid.crs is not None:
-        profile["crs"] = CRS.from_user_input(mask.grid.crs)
-    transform = Affine(*mask.grid.transform)
-    if not transform.is_identity:
-        profile["transform"] = transform
-    rpcs = _extra(mask, source, "rpcs")
-    if rpcs:
-        profile["rpcs"] = RPC.from_gdal(rpcs)
-    points = _extra(mask, source, "gcps")
-    if points and transform.is_identity:
-        # A GeoTIFF holds a transform or ground control points, not both.
-        profile["gcps"] = _points(points)
-        crs = _extra(mask, source, "gcps_crs")
-        profile["crs"] = CRS.from_user_input(crs) if crs else None
-    return profile
-
-
-def _block(rows: int, columns: int) -> int:
-    """Side of a block: smaller for small masks, so that they are tiled, too."""
-    block = _BLOCK
-    while block > 16 and block >= min(rows, columns):
-        block //= 2
-    return block
-
-
-def _extra(mask: Mask, source: Raster | Volume | None, key: str) -> Any:
-    if key in mask.meta:
-        return mask.meta[key]
-    return source.meta.get(key) if source is not None else None
-
-
-def _points(points: Any) -> list[Any]:
-    from rasterio.control import GroundControlPoint
-
-    return [GroundControlPoint(row, col, x, y, z) for row, col, x, y, z in points]
-
-
 def write_tiled(
     mask: Mask, path: Path, source: Raster | Volume | None, *, palette: bool = True
 ) -> None:
@@ -147,9 +109,7 @@ def write_tiled(
 
     counts = _write_tiles(mask, path, source, palette=palette)
     with rasterio.open(path, "r+") as target:
-        target.update_tags(**{CLASSES_TAG: json.dumps(mask.classes.to_list())})
-        target.update_tags(1, **_statistics(mask, counts))
-        target.set_band_description(1, "labels")
+        describe(mask, target, counts)
 
 
 def _write_tiles(
@@ -160,9 +120,9 @@ def _write_tiles(
 
     dtype = np.dtype(mask.labels.dtype)
     counts = np.zeros(int(np.iinfo(dtype).max) + 1 if dtype.itemsize <= 2 else 0, dtype=np.int64)
-    with rasterio.open(path, "w", **_profile(mask, source)) as target:
+    with rasterio.open(path, "w", **profile_of(mask, source)) as target:
         if palette and dtype.itemsize <= 2:
-            target.write_colormap(1, _colormap(mask))
+            target.write_colormap(1, colormap_of(mask))
         for (top, bottom, left, right), block in _ahead(mask):
             target.write(block, 1, window=((top, bottom), (left, right)))
             if len(counts):
@@ -187,73 +147,6 @@ def _ahead(mask: Mask) -> Iterator[tuple[Window, AnyArray]]:
             if after is not None:
                 ahead = pool.submit(found, after)
             yield window, block
-
-
-def _colormap(mask: Mask) -> dict[int, tuple[int, int, int, int]]:
-    return {0: (0, 0, 0, 0)} | {entry.id: (*entry.color, 255) for entry in mask.classes.entries}
-
-
-def _add_overviews(mask: Mask, path: Path) -> None:
-    import rasterio
-    from rasterio.enums import Resampling
-
-    factors = overview_factors((mask.grid.shape[0], mask.grid.shape[1]))
-    if factors:
-        # GDAL takes whole rows of blocks at once; several threads would hold several of them.
-        with (
-            rasterio.Env(GDAL_NUM_THREADS="1", **_BETWEEN),
-            rasterio.open(path, "r+") as target,
-        ):
-            target.build_overviews(factors, Resampling.mode)
-
-
-def overview_factors(shape: tuple[int, int], block: int = _BLOCK) -> list[int]:
-    """Powers of two until a level fits into one block."""
-    factors: list[int] = []
-    while max(shape) / (2 ** len(factors)) > block:
-        factors.append(2 ** (len(factors) + 1))
-    return factors
-
-
-def _statistics(mask: Mask, counts: NDArray[np.int64]) -> dict[str, str]:
-    """Statistics of the labels that are data, under the names that GDAL gives them."""
-    counts = counts.copy()
-    total = int(counts.sum())
-    if mask.nodata is not None and mask.nodata < len(counts):
-        counts[mask.nodata] = 0
-    present = np.flatnonzero(counts)
-    if not len(present):
-        return {}
-    valid = int(counts.sum())
-    values = np.arange(len(counts), dtype=np.float64)
-    mean = float((values * counts).sum() / valid)
-    deviation = math.sqrt(max(0.0, float(((values - mean) ** 2 * counts).sum() / valid)))
-    return {
-        "STATISTICS_MINIMUM": str(int(present[0])),
-        "STATISTICS_MAXIMUM": str(int(present[-1])),
-        "STATISTICS_MEAN": repr(mean),
-        "STATISTICS_STDDEV": repr(deviation),
-        "STATISTICS_VALID_PERCENT": f"{100 * valid / total:.4g}",
-    }
-
-
-def _copy_as_cog(tiled: Path, path: Path) -> None:
-    import rasterio
-    import rasterio.shutil
-
-    with rasterio.open(tiled) as dataset:
-        block = dataset.block_shapes[0][0]
-        rasterio.shutil.copy(
-            dataset,
-            path,
-            driver="COG",
-            blocksize=max(block, 128),
-            compress="DEFLATE",
-            bigtiff="IF_SAFER",
-            overviews="AUTO" if dataset.overviews(1) else "NONE",
-            overview_resampling="MODE",
-            resampling="MODE",
-        )
 
 
 def sidecar_text(mask: Mask, written: str | None = None) -> str:
