@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from digseg.errors import InputError
 from digseg.events import Callback, CancelToken, Notice, StageStarted, ignore
 from digseg.raster import Raster, Volume
+from digseg.run.ahead import LabelsAhead
 from digseg.run.asked import source_of
 from digseg.run.job import Job
 from digseg.run.magnify import fitted
@@ -66,8 +67,6 @@ def execute(
     DigsegError
         See `digseg.errors`. Nothing half-written stays; what can be resumed is kept.
     """
-    from digseg.run.api import Result
-
     # 1. Refuse what can't be written before anything is read.
     check_outputs(job)
     # 2. Open the input and choose what the model sees of it.
@@ -79,13 +78,23 @@ def execute(
     if model is None:
         callback(StageStarted("load model"))
         model = load_model(job.settings)
-    # 4. Tiles to the probability store.
+    # 4. Tiles to the probability store; labels follow as blocks are done.
     place = _Place.of(job)
     recipe = job.recipe(model_identity=model.identity, source_identity=source.identity)
-    passes = Passes(opened, model, job, place.store, recipe, callback, cancel, order, watched)
-    done = passes.run()
-    if len(done.failed) == done.store.plan.lattice.count:
-        _refuse_unreadable(done, source, place)
+    with LabelsAhead(opened, job, place.store) as ahead:
+        heard = ahead.listener(callback)
+        passes = Passes(opened, model, job, place.store, recipe, heard, cancel, order, watched)
+        done = passes.run()
+        if len(done.failed) == done.store.plan.lattice.count:
+            _refuse_unreadable(done, source, place)
+        return _written(passes, done, place, ahead)
+
+
+def _written(passes: Passes, done: EngineResult, place: _Place, ahead: LabelsAhead) -> Result:
+    """The result of a run whose probabilities are stored, with its files."""
+    from digseg.run.api import Result
+
+    job, opened, recipe = passes.job, passes.image, dict(passes.recipe)
     # 5. Store to labels, in the file's own order.
     mask = make_mask(opened, done.store, job, failed=bool(done.failed))
     result = Result(
@@ -103,8 +112,8 @@ def execute(
         # Also when nobody closes the result: at its end, or at the end of the program.
         result._delete = weakref.finalize(result, shutil.rmtree, place.store, ignore_errors=True)
     # 6. Labels, polygons, statistics, recipe.
-    callback(StageStarted("write"))
-    result.files += save_outputs(result)
+    passes.callback(StageStarted("write"))
+    result.files += save_outputs(result, ahead.tiles())
     if job.outputs.uncertainty is not None:
         spread, again = passes.spread(), job.overwrite or job.resume
         result.files += write_spread(opened, spread, job.outputs.uncertainty, overwrite=again)

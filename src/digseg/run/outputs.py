@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from digseg.errors import OutputError, OutputExistsError, UsageError, VerificationError
-from digseg.io.files import is_remote, replacing
+from digseg.io.files import is_remote, refuse_existing, replacing
 from digseg.lazy import WindowArray
 from digseg.raster import ClassTable, Mask, Raster, Volume
 from digseg.run.job import Job
 from digseg.run.region import WHOLE
 
 if TYPE_CHECKING:
+    from digseg.io._cog_tiles import Tiles
     from digseg.run.api import Result
 
 #: Suffix of the recipe that stands beside the main output.
@@ -141,8 +142,11 @@ def write_labels(
     *,
     recipe: dict[str, Any],
     overwrite: bool = False,
+    tiles: Tiles | None = None,
 ) -> list[Path]:
     """Write a mask and its recipe, reopen it, and prove place and labels equal to the input's.
+
+    ``tiles`` are those of all its labels as a GeoTIFF, where `digseg.run.ahead` made them.
 
     Raises
     ------
@@ -151,7 +155,13 @@ def write_labels(
     """
     from digseg import io
 
-    files = io.write_mask(mask, path, source=image, overwrite=overwrite)
+    if tiles is None:
+        files = io.write_mask(mask, path, source=image, overwrite=overwrite)
+    else:
+        from digseg.io.cog import write_cog
+
+        refuse_existing(path, overwrite=overwrite)
+        files = write_cog(mask, path, source=image, tiles=tiles)
     # A part of an image has a grid of its own, which no file holds: nothing to compare with.
     if image.source is not None and WHOLE not in image.meta:
         _prove(image, path)
@@ -168,14 +178,22 @@ def _prove(image: Raster | Volume, path: Path) -> None:
         raise VerificationError(f"{path} differs from the input: {told}.")
 
 
-def save_outputs(result: Result) -> list[Path]:
-    """Write every output that the job names; returns the files, the main one first."""
+def save_outputs(result: Result, tiles: Tiles | None = None) -> list[Path]:
+    """Write every output that the job names; returns the files, the main one first.
+
+    ``tiles`` as for `write_labels`.
+    """
     outputs = result.job.outputs
     files: list[Path] = []
     replace = result.job.overwrite or result.job.resume
     if outputs.labels is not None:
         files += write_labels(
-            result.mask, result.image, outputs.labels, recipe=result.recipe, overwrite=replace
+            result.mask,
+            result.image,
+            outputs.labels,
+            recipe=result.recipe,
+            overwrite=replace,
+            tiles=tiles,
         )
     if outputs.vector is not None:
         from digseg.io import vector
