@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
+import tifffile
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.transform import Affine
@@ -220,6 +221,46 @@ def test_several_images_in_one_file_ask_which(tmp_path: Path) -> None:
     assert io.read(path, series="second").data.shape[1:] == (30, 30)
     with pytest.raises(UsageError, match="third"):
         io.read(path, series="third")
+
+
+def test_pages_of_a_tiff_are_counted_and_chosen(tmp_path: Path) -> None:
+    path, single = tmp_path / "pages.tif", tmp_path / "single.tif"
+    pages = [ramp(64, 80) + np.uint8(number) for number in range(3)]
+    with tifffile.TiffWriter(path) as target:
+        for page in pages:
+            target.write(page, photometric="minisblack", metadata=None)
+            target.write(page[::2, ::2], subfiletype=1, metadata=None)  # an overview is no page
+    tifffile.imwrite(single, pages[0], photometric="minisblack", metadata=None)
+    assert io.info(path)["pages"] == 3
+    assert io.info(single)["pages"] == 1
+    assert image_of(path).meta["notes"] == (
+        "3 pages: the first is read, --series 2 takes the second",
+    )
+    assert "notes" not in image_of(single).meta
+    sources = set()
+    for number, page in enumerate(pages, start=1):
+        image = io.read(path, series=str(number))
+        np.testing.assert_array_equal(np.asarray(image.data[0]), page)
+        assert image.source is not None
+        assert image.source.path == str(path)
+        sources.add(image.source.identity)
+    assert len(sources) == 3
+    with pytest.raises(UsageError, match="choose one of 1 to 3"):
+        io.read(path, series="4")
+    with pytest.raises(UsageError, match="holds one image"):
+        io.read(single, series="2")
+
+
+def test_the_header_of_an_envi_raster_names_its_data_file(tmp_path: Path) -> None:
+    tif = write(tmp_path / "a.tif", ramp(1, 30, 30))
+    for name in ("scene.img", "other.dat"):
+        rasterio.shutil.copy(tif, tmp_path / name, driver="ENVI")
+        header = (tmp_path / name).with_suffix(".hdr")
+        with pytest.raises(InputError, match=rf"give its data file, {name}\.$"):
+            io.info(header)
+        (tmp_path / name).unlink()
+        with pytest.raises(InputError, match="not beside it"):
+            io.info(header)
 
 
 @pytest.fixture

@@ -290,6 +290,27 @@ def test_time_points_are_chosen_and_told(tmp_path: Path) -> None:
             io.read(tmp_path / name, time=5)
 
 
+@pytest.mark.parametrize(("unit", "word"), [("meter", "metres"), ("micron", "micrometres")])
+def test_units_that_are_no_millimetres_are_said(tmp_path: Path, unit: str, word: str) -> None:
+    image = nib.Nifti1Image(np.ones((2, 3, 4), np.int16), np.diag([0.25, 0.5, 2.0, 1.0]))
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "a.nii")
+    volume = io.read(tmp_path / "a.nii")
+    assert isinstance(volume, Volume)
+    assert np.array_equal(volume.grid.matrix, nib.load(tmp_path / "a.nii").affine)
+    assert io.info(tmp_path / "a.nii")["notes"][0] == (
+        f"the header says {word}: taken as millimetres, as nibabel does"
+    )
+    mask = Mask(np.ones((4, 3, 2), np.uint8), volume.grid, CLASSES)
+    io.write_mask(mask, tmp_path / "out.nii", source=volume)
+    written = nib.load(tmp_path / "out.nii")
+    # The unit as well: a reader that goes by it finds both in one place.
+    assert written.header.get_xyzt_units()[0] == unit
+    assert np.array_equal(written.affine, image.affine)
+    places = [SimpleITK.ReadImage(str(tmp_path / name)) for name in ("a.nii", "out.nii")]
+    assert places[0].GetSpacing() == places[1].GetSpacing()
+
+
 def test_scaling_is_applied(tmp_path: Path) -> None:
     path = scan(tmp_path / "a.nii", scl_slope=0.5, scl_inter=-1024.0)
     expected = np.asarray(nib.load(path).dataobj).T

@@ -164,7 +164,7 @@ def _header(parsed: Any, head: bytes, name: str, mended: list[str]) -> Header:
         sform_code=int(parsed["sform_code"]) if nifti else 0,
         intent=int(parsed["intent_code"]) if nifti else 0,
         classes=_classes(head, parsed, offset) if nifti else None,
-        notes=(*mended, *_orientation_notes(parsed, nifti)),
+        notes=(*mended, *_orientation_notes(parsed, nifti), *_unit_notes(parsed, nifti)),
     )
 
 
@@ -208,6 +208,13 @@ def _orientation_notes(parsed: Any, nifti: bool) -> list[str]:
         if not distance <= 0.1 * float(np.linalg.norm(sform[:3, :3], axis=0).min()):
             return [f"qform and sform disagree by up to {distance:.3g}: the sform is used"]
     return []
+
+
+def _unit_notes(parsed: Any, nifti: bool) -> list[str]:
+    """nibabel takes the affine for millimetres, whatever unit the header names; so do we."""
+    code = int(parsed["xyzt_units"]) % 8 if nifti else 0
+    unit = {1: "metres", 3: "micrometres"}.get(code)
+    return [f"the header says {unit}: taken as millimetres, as nibabel does"] if unit else []
 
 
 def _classes(head: bytes, parsed: Any, offset: int) -> ClassTable | None:

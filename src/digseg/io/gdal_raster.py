@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from digseg.errors import InputError, UnsupportedInputError
+from digseg.io._gdal_open import opened
 from digseg.io.gdal import environment
-from digseg.io.geotiff import info_gdal, opened, read_gdal
+from digseg.io.geotiff import info_gdal, read_gdal
 from digseg.io.registry import Probe
 from digseg.raster import Raster
 

@@ -10,19 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from digseg.errors import CorruptInputError, DigsegError, UnsupportedInputError, UsageError
+from digseg.errors import CorruptInputError, UnsupportedInputError, UsageError
 from digseg.io import tiff_guard
+from digseg.io._gdal_open import listed, opened, subdataset
 from digseg.io.files import identity, is_remote
 from digseg.io.gdal import (
     environment,
-    failures,
     grid_of,
     open_dataset,
     pixels,
-    said,
     validity,
 )
-from digseg.io.raster_info import probe_pixels, raster_facts
+from digseg.io.raster_info import pages_of, probe_pixels, raster_facts
 from digseg.io.registry import Probe
 from digseg.lazy import Bounds, WindowArray, box
 from digseg.raster import ClassTable, Mask, Raster, Source, Volume
@@ -123,75 +122,31 @@ def read_gdal(path: str, *, time: int = 0, series: str | None = None) -> Raster:
     whole, path = path, subdataset(path, series) if series else path
     with environment(path), opened(path) as dataset:
         image = _raster(path, dataset)
+        pages = pages_of(dataset)
+    if whole == path and pages > 1:
+        note = f"{pages} pages: the first is read, --series 2 takes the second"
+        return replace(image, meta={**image.meta, "notes": (note,)})
     if whole == path or image.source is None:
         return image
-    return replace(image, source=replace(image.source, path=whole))
+    return replace(image, source=_part_of(image.source, whole, path))
+
+
+def _part_of(source: Source, whole: str, name: str) -> Source:
+    """The source of one image of a file that holds several."""
+    content = source.identity
+    if not is_remote(whole) and Path(whole).exists():
+        content = hashlib.sha256(
+            f"{identity(Path(whole))}|{name.replace(whole, '')}".encode()
+        ).hexdigest()
+    return replace(source, path=whole, identity=content)
 
 
 def info_gdal(path: str) -> dict[str, Any]:
     """`info` for any raster that GDAL reads; decodes a sample of the pixels."""
     with environment(path), opened(path) as dataset:
-        raster = _raster(path, dataset)
-        facts = raster_facts(dataset, raster)
+        facts = raster_facts(dataset, _raster(path, dataset))
         probe_pixels(path, dataset)
     return facts
-
-
-class opened:  # noqa: N801 - reads as a verb in `with opened(path)`
-    """An open dataset for the length of a block; the library's errors become ours."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __enter__(self) -> Any:
-        try:
-            self.dataset = open_dataset(self.path)
-        except failures() as error:
-            raise self._explained(error) from error
-        return self.dataset
-
-    def __exit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> None:
-        self.dataset.close()
-        if isinstance(error, failures()) and not isinstance(error, DigsegError):
-            raise self._explained(error) from error
-
-    def _explained(self, error: BaseException) -> Exception:
-        reason = said(error, self.path)
-        if "not recognized as " in reason:
-            return UnsupportedInputError(f"{self.path} is in no format that is read here.")
-        if is_remote(self.path):
-            return UnsupportedInputError(
-                f"{self.path} can't be opened ({reason}): check the address, the network and "
-                "your credentials."
-            )
-        return CorruptInputError(
-            f"{self.path} is damaged or of an unknown kind ({reason}): copy the file again."
-        )
-
-
-def subdataset(path: str, series: str) -> str:
-    """GDAL's name of the subdataset that ``series`` names, by its number or the end of its name.
-
-    Raises
-    ------
-    UsageError
-        There is none, or more than one.
-    """
-    with environment(path), opened(path) as dataset:
-        names = list(dataset.subdatasets)
-    if series.isdigit() and 1 <= int(series) <= len(names):
-        return str(names[int(series) - 1])
-    wanted = series.lower()
-    ends = (f":{wanted}", f"/{wanted}")
-    matches = [name for name in names if name.lower() == wanted or name.lower().endswith(ends)]
-    if len(matches) != 1:
-        raise UsageError(f"{path} holds no image {series!r}: choose one of {_listed(names)}.")
-    return str(matches[0])
-
-
-def _listed(names: list[str]) -> str:
-    short = [name.rsplit(":", 1)[-1] for name in names]
-    return ", ".join(short[:8]) + (" ..." if len(short) > 8 else "")
 
 
 def _raster(path: str, dataset: Any) -> Raster:
@@ -199,7 +154,7 @@ def _raster(path: str, dataset: Any) -> Raster:
         names = list(dataset.subdatasets)
         if names:
             raise UnsupportedInputError(
-                f"{path} holds {len(names)} images ({_listed(names)}): choose one with series."
+                f"{path} holds {len(names)} images ({listed(names)}): choose one with series."
             )
         raise UnsupportedInputError(f"{path} holds no bands: it is no image.")
     dtype = _dtype(path, dataset)

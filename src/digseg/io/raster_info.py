@@ -18,6 +18,12 @@ _PROBE_BLOCKS = 32
 _SEQUENTIAL = ("PNG", "JPEG", "GIF")
 
 
+def pages_of(dataset: Any) -> int:
+    """How many images of their own a TIFF holds, overviews and masks left out; 1 for the others."""
+    pages = [name for name in dataset.subdatasets if name.startswith("GTIFF_DIR:")]
+    return max(1, len(pages))
+
+
 def raster_facts(dataset: Any, raster: Raster) -> dict[str, Any]:
     """Facts of an open dataset, JSON-ready; see ``docs/formats.md``."""
     points, points_crs = dataset.gcps
@@ -46,6 +52,7 @@ def raster_facts(dataset: Any, raster: Raster) -> dict[str, Any]:
         "block": list(dataset.block_shapes[0]),
         "unit": raster.grid.unit,
         "pixel_is": tags.get("AREA_OR_POINT"),
+        "pages": pages_of(dataset),
         "subdatasets": list(dataset.subdatasets),
     }
 
