@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import tifffile
 from rasterio.transform import Affine
 from tests.models import Brightness
 
@@ -21,7 +22,7 @@ from digseg.errors import (
     PromptError,
     UsageError,
 )
-from digseg.events import CancelToken, Event
+from digseg.events import CancelToken, Event, Notice
 
 MODEL = Brightness()
 TRANSFORM = Affine(2.5, 0.0, 500_000.25, 0.0, -2.5, 4_100_000.75)
@@ -62,6 +63,25 @@ def test_a_scene_becomes_a_mask_in_its_place(scene: Path, tmp_path: Path) -> Non
     expected[:, 105:] = 2
     expected[:20, :30] = nodata
     assert np.array_equal(written, expected)
+
+
+def test_a_ct_window_is_for_volumes(scene: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="leave --window out"):
+        digseg.segment(scene, "red", output=tmp_path / "a.tif", model=MODEL, window="lung")
+    assert not list(tmp_path.glob("*a.tif*"))
+
+
+def test_what_a_reader_doubts_is_said(scene: Path, tmp_path: Path) -> None:
+    pages, heard = tmp_path / "pages.tif", list[Event]()
+    with tifffile.TiffWriter(pages) as target:
+        for value in (10, 240):
+            target.write(np.full((64, 64), value, np.uint8), photometric="minisblack")
+    with digseg.segment(pages, "bright", model=MODEL, callback=heard.append) as first:
+        assert not first.labels.any()
+    with digseg.segment(pages, "bright", model=MODEL, series="2") as second:
+        assert second.labels.all()
+    (notice,) = [event.message for event in heard if isinstance(event, Notice)]
+    assert notice == f"{pages}: 2 pages: the first is read, --series 2 takes the second"
 
 
 def test_the_recipe_replays_to_the_same_labels(scene: Path, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--window",
         default=None,
         metavar="NAME|LOW,HIGH",
-        help=f"CT window in HU: {', '.join(CT_WINDOWS)}, or two numbers",
+        help=f"CT window of a volume in HU: {', '.join(CT_WINDOWS)}, or two numbers",
     )
 
     pixels.add_argument(
@@ -110,7 +110,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="pixels that the model sees; 0 takes the file's (default: square ones)",
     )
     volumes.add_argument("--time", type=int, default=_DEFAULT.time, help="time point, from 0")
-    volumes.add_argument("--series", default=None, help="which series of a DICOM folder")
+    volumes.add_argument(
+        "--series", default=None, help="which series of a DICOM folder, or page of a TIFF"
+    )
     volumes.add_argument(
         "--propagate", action="store_true", help="start each slice from its neighbour's result"
     )

@@ -78,7 +78,13 @@ def raster_source(raster: Raster, settings: SegmentSettings) -> RasterSource:
     ------
     BandError
         A band that the raster does not have.
+    UsageError
+        A window in Hounsfield units, which no raster has.
     """
+    if settings.window is not None:
+        raise UsageError(
+            "A CT window is for volumes, and the image is a raster: leave --window out."
+        )
     palette = raster.meta.get("palette")
     bands = choose_bands(raster, settings.bands)
     if palette is not None and not settings.bands:
