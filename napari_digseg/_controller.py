@@ -13,6 +13,7 @@ import itertools
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from napari_digseg._labels import class_kwargs
 from napari_digseg._preferences import Preferences
 from napari_digseg._previewing import Previews
 from napari_digseg._protocol import Message
+from napari_digseg._regions import drawing_on
 from napari_digseg._reviewing import Review
 from napari_digseg._running import Runs
 from napari_digseg._runs import Run, same_prompts
@@ -39,6 +41,8 @@ from napari_digseg._targets import Targets
 from napari_digseg._training import Trainer
 from napari_digseg._undo import Undo
 from napari_digseg._worker import EngineProcess
+
+_TELL_EVERY = 0.2  # seconds
 
 
 class Part(Protocol):
@@ -95,6 +99,9 @@ class Controller:
         self.listeners: list[Callable[[], None]] = []
         self.numbers = itertools.count(1)
         self.undo_steps = Undo()
+        self._polling = False
+        self._untold = False
+        self._told = 0.0
         self._keep = bool(self.preferences.keep_runs or self.preferences.folder)
         self.folder = _folder(self.preferences)
         self.targets = Targets(self.folder / "layers")
@@ -189,29 +196,11 @@ class Controller:
 
     def add_drawing(self) -> Any:
         """A Shapes layer that lies on the image as it does, ready to draw a polygon on."""
-        from napari.layers import Shapes
-
         try:
-            layer = self.layer()
+            drawing = drawing_on(self.layer())
         except UsageError as error:
             self.say(self.status.phase, str(error), problem=True)
             return None
-        finest = layer.data[0] if layer.multiscale else layer.data
-        drawing = Shapes(
-            ndim=layer.ndim,
-            name="region",
-            scale=layer.scale,
-            translate=layer.translate,
-            rotate=layer.rotate,
-            shear=layer.shear,
-            affine=layer.affine,
-            # Layers in other units make napari drop the units of all.
-            units=layer.units,
-            axis_labels=layer.axis_labels,
-            face_color="transparent",
-            edge_color="white",
-            edge_width=max(1.0, max(finest.shape[: layer.ndim][-2:]) / 300),
-        )
         self.viewer.add_layer(drawing)
         drawing.mode = "add_polygon"
         self.say(self.status.phase, "Click the corners of the polygon; Enter or Escape ends it.")
@@ -230,13 +219,18 @@ class Controller:
 
     def poll(self) -> None:
         """Hear what the engine said and show it. Called often from the event loop."""
-        messages = self.engine.poll()
-        for message in messages:
-            self._hear(message)
-        changed = bool(messages)
-        for part in self._parts:
-            changed |= part.poll()
-        if changed:
+        running, self._polling = self.running, True
+        try:
+            messages = self.engine.poll()
+            for message in messages:
+                self._hear(message)
+            changed = [part.poll() for part in self._parts]
+        finally:
+            self._polling = False
+        self._untold |= bool(messages) or any(changed)
+        # Of pieces that come in a person is told a few times a second, of all else at once.
+        later = running and self.running and time.monotonic() - self._told < _TELL_EVERY
+        if self._untold and not later:
             self.tell()
 
     def _hear(self, message: Message) -> None:
@@ -256,7 +250,11 @@ class Controller:
                     part.hears[message["say"]](message)
 
     def tell(self) -> None:
-        """Tell everybody who listens that something changed."""
+        """Tell everybody who listens that something changed; once for all that one poll hears."""
+        if self._polling:
+            self._untold = True
+            return
+        self._untold, self._told = False, time.monotonic()
         for listener in list(self.listeners):
             listener()
 
@@ -279,9 +277,12 @@ class Controller:
 
 
 def _import_ahead() -> None:
-    """Import what takes half a second before the first block comes in, not then."""
+    """Do what takes half a second before the first block comes in, not then."""
     for name in ("zarr", "skimage.color.colorconv"):  # napari's Labels need the latter
         importlib.import_module(name)
+    from vispy.visuals.line.dash_atlas import DashAtlas
+
+    DashAtlas()  # its patterns are kept, and napari draws an outline for each Labels layer
 
 
 def _folder(preferences: Preferences) -> Path:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from digseg.lazy import Bounds, WindowArray, box
+from digseg.normalize import is_display_ready, three_channels
 from digseg.orientation import Turn
 from digseg.raster import Raster, Volume
 from digseg.settings import CT_WINDOWS
 from digseg.types import AnyArray, LazyArray
 from napari_digseg._place import KEY, grid_to_dict, placement, shown
+
+if TYPE_CHECKING:
+    from digseg.run.sources import RasterSource
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -136,15 +140,25 @@ def _metadata(image: Raster | Volume) -> dict[str, Any]:
     }
 
 
-def _composite(source: Any, *, alpha: bool) -> WindowArray:
+def _composite(source: RasterSource, *, alpha: bool) -> WindowArray:
     """``uint8 [y, x, 3 or 4]``: what the model sees; transparent where there is no data."""
     _, rows, columns = source.shape
+    # Pictures are shown as they are: the event loop reads them while a person pans.
+    ready = source.palette is None and is_display_ready(source.raster.data.dtype)
 
     def read(bounds: Bounds) -> AnyArray:
         (top, bottom), (left, right), (first, last) = bounds
-        pixels, valid = source.read(0, (top, bottom, left, right))
+        window = (top, bottom, left, right)
         picture = np.empty((bottom - top, right - left, 4 if alpha else 3), np.uint8)
-        picture[..., :3] = np.moveaxis(np.rint(pixels * 255), 0, -1)
+        if ready:
+            pixels = source.raster.read(window, source.bands)
+            valid = source.raster.validity(window, pixels)
+            picture[..., :3] = np.stack(three_channels(pixels), axis=-1)
+            if not valid.all():
+                picture[~valid] = 0
+        else:
+            stretched, valid = source.read(0, window)
+            picture[..., :3] = np.moveaxis(np.rint(stretched * 255), 0, -1)
         if alpha:
             picture[..., 3] = np.where(valid, 255, 0)
         return picture[..., first:last]

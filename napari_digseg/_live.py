@@ -1,8 +1,10 @@
 """Labels of a store that fills, as arrays that napari reads. No napari, no Qt.
 
 The event loop must never wait for a disk. What was read last (what is on screen) is computed anew
-in a thread whenever a block arrives or a threshold moves, and swapped in when it is ready; what
-was never read is computed when it is asked for, so that every answer is true.
+in a thread whenever a block arrives or a threshold moves, and swapped in when it is ready. What was
+never read is computed when it is asked for, so that every answer is true; while a run goes, which
+answers nothing for what is pending anyhow, the event loop gets nothing for it and it follows from
+the thread.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from digseg.types import AnyArray, LazyArray, UInt8Array
 
 _CHUNK = 512
 _BUDGET = 192 << 20  # bytes of labels kept
+_PAUSE = 0.1  # seconds in which blocks that come in gather, while a run goes
 _STOP = None
 
 Key = tuple[int, int, int, int]  # level, plane, chunk row, chunk column
@@ -42,6 +45,8 @@ class LiveLabels:
         From the store's planes to the layer's; `None` for a raster (whose plane axis goes).
     suppress
         Names of prompts that get no label now.
+    filling
+        Tells whether a run fills the store now.
     """
 
     def __init__(
@@ -50,9 +55,11 @@ class LiveLabels:
         settings: SegmentSettings,
         turn: Turn | None = None,
         suppress: Sequence[str] = (),
+        filling: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store = store
         self._turn = turn
+        self._filling = filling
         self._rule = LabelRule(store.prompts, settings, suppress)
         # A volume is small in y and x: its coarser levels would only blur what is shown.
         arrays = store.levels if turn is None else store.levels[:1]
@@ -62,9 +69,11 @@ class LiveLabels:
         self._chunks: OrderedDict[Key, AnyArray] = OrderedDict()
         self._seen: dict[int, list[Key]] = {}
         self._stale: set[Key] = set()
+        self._missing: set[Key] = set()  # answered with nothing; the thread makes up for it
         self._working: Key | None = None
         self._todo: queue.SimpleQueue[Key | None] = queue.SimpleQueue()
         self._changed = threading.Event()
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="digseg labels", daemon=True)
         self._thread.start()
 
@@ -78,12 +87,13 @@ class LiveLabels:
         rule = LabelRule(self._store.prompts, settings, suppress)
         with self._lock:
             self._rule = rule
-            self._outdate(list(self._chunks))
+            self._outdate([*self._chunks, *self._missing])
 
     def block_written(self, plane: int, window: tuple[int, int, int, int]) -> None:
         """A block of the store is new."""
         with self._lock:
-            self._outdate([key for key in self._chunks if _touches(key, plane, window)])
+            keys = {*self._chunks, *self._missing}
+            self._outdate([key for key in keys if _touches(key, plane, window)])
 
     def take_changed(self) -> bool:
         """Whether something on screen is new since the last question."""
@@ -106,6 +116,7 @@ class LiveLabels:
 
     def close(self) -> None:
         """Stop the thread."""
+        self._ended.set()
         self._todo.put(_STOP)
         self._thread.join(timeout=5)
 
@@ -127,29 +138,37 @@ class LiveLabels:
 
     def _read(self, level: int, bounds: Bounds) -> AnyArray:
         (first, last), (top, bottom), (left, right) = bounds
-        result = np.empty((last - first, bottom - top, right - left), self._rule.dtype)
-        seen: list[Key] = []
-        for plane in range(first, last):
-            for row in range(top // _CHUNK, (bottom - 1) // _CHUNK + 1):
-                for column in range(left // _CHUNK, (right - 1) // _CHUNK + 1):
-                    key = (level, plane, row, column)
-                    chunk = self._chunk(key)
-                    seen.append(key)
-                    y, x = row * _CHUNK, column * _CHUNK
-                    y0, y1 = max(top, y), min(bottom, y + chunk.shape[0])
-                    x0, x1 = max(left, x), min(right, x + chunk.shape[1])
-                    part = chunk[y0 - y : y1 - y, x0 - x : x1 - x]
-                    result[plane - first, y0 - top : y1 - top, x0 - left : x1 - left] = part
+        result = np.zeros((last - first, bottom - top, right - left), self._rule.dtype)
+        hurried = threading.current_thread() is threading.main_thread() and self._filling()
+        keys: list[Key] = [
+            (level, plane, row, column)
+            for plane in range(first, last)
+            for row in range(top // _CHUNK, (bottom - 1) // _CHUNK + 1)
+            for column in range(left // _CHUNK, (right - 1) // _CHUNK + 1)
+        ]
         with self._lock:
-            self._seen[level] = seen
+            self._seen[level] = keys
+        for key in keys:
+            chunk = self._chunk(key, hurried)
+            if chunk is None:
+                continue
+            y, x = key[2] * _CHUNK, key[3] * _CHUNK
+            y0, y1 = max(top, y), min(bottom, y + chunk.shape[0])
+            x0, x1 = max(left, x), min(right, x + chunk.shape[1])
+            part = chunk[y0 - y : y1 - y, x0 - x : x1 - x]
+            result[key[1] - first, y0 - top : y1 - top, x0 - left : x1 - left] = part
         return result
 
-    def _chunk(self, key: Key) -> AnyArray:
+    def _chunk(self, key: Key, hurried: bool) -> AnyArray | None:
         with self._lock:
             chunk = self._chunks.get(key)
             if chunk is not None:
                 self._chunks.move_to_end(key)
                 return chunk
+            if hurried:
+                self._missing.add(key)
+                self._queue(key)
+                return None
         chunk = self._compute(key)
         with self._lock:
             self._keep(key, chunk)
@@ -177,11 +196,22 @@ class LiveLabels:
         on_screen = {key for keys in self._seen.values() for key in keys}
         for key in keys:
             if key in on_screen:
-                if key not in self._stale:
-                    self._stale.add(key)
-                    self._todo.put(key)
+                self._queue(key)
             else:
                 self._chunks.pop(key, None)
+                self._missing.discard(key)
+
+    def _awaited(self, key: Key) -> bool:
+        """Whether a missing chunk is still looked at; the lock is held."""
+        if key in self._missing and key not in self._seen.get(key[0], ()):
+            self._missing.discard(key)
+        return key in self._missing
+
+    def _queue(self, key: Key) -> None:
+        """Let the thread compute a chunk; the lock is held."""
+        if key not in self._stale:
+            self._stale.add(key)
+            self._todo.put(key)
 
     def _keep(self, key: Key, chunk: AnyArray) -> None:
         self._chunks[key] = chunk
@@ -196,14 +226,17 @@ class LiveLabels:
                 # From here on a further change puts the chunk in the queue again.
                 self._stale.discard(key)
                 self._working = key
-                kept = key in self._chunks
-            if kept:
+                wanted = key in self._chunks or self._awaited(key)
+            if wanted:
                 chunk = self._compute(key)
                 with self._lock:
                     self._keep(key, chunk)
+                    self._missing.discard(key)
                 self._changed.set()
             with self._lock:
                 self._working = None
+            if self._todo.empty() and self._filling():
+                self._ended.wait(_PAUSE)
 
 
 def _touches(key: Key, plane: int, window: tuple[int, int, int, int]) -> bool:

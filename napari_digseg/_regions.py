@@ -171,3 +171,25 @@ def _clipped(bounds: Bounds, shape: tuple[int, ...]) -> Bounds:
     if any(high <= low for low, high in clipped):
         raise UsageError("The region lies outside the image: move the view or the shape over it.")
     return clipped
+
+
+def drawing_on(layer: Any) -> Any:
+    """An empty Shapes layer that lies on a layer as it does."""
+    from napari.layers import Shapes
+
+    finest = layer.data[0] if layer.multiscale else layer.data
+    return Shapes(
+        ndim=layer.ndim,
+        name="region",
+        scale=layer.scale,
+        translate=layer.translate,
+        rotate=layer.rotate,
+        shear=layer.shear,
+        affine=layer.affine,
+        # Layers in other units make napari drop the units of all.
+        units=layer.units,
+        axis_labels=layer.axis_labels,
+        face_color="transparent",
+        edge_color="white",
+        edge_width=max(1.0, max(finest.shape[: layer.ndim][-2:]) / 300),
+    )

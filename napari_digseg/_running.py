@@ -128,6 +128,8 @@ class Runs:
         desk.previews.clear()
         if desk.run is not None:
             desk.run.close()
+            if desk.run.coverage is not None:
+                desk.run.coverage.remove(desk.viewer)
         desk.undo_steps.clear()
         desk.review.clear()
         desk.run = Run(next(desk.numbers), job, target, region.bounds, layer)
@@ -184,9 +186,10 @@ class Runs:
         changed = self._begin_when_ready()
         self._mind_patience()
         if self._desk.run is not None:
-            changed |= self._desk.run.refresh()
-            if self.coverage_wanted and self._desk.run.coverage is None:
-                self._desk.run.show_coverage(self._desk.viewer, True)
+            changed |= self._desk.run.refresh(running=self._desk.running)
+            coverage = self._desk.run.coverage
+            if self.coverage_wanted and coverage is not None and coverage.layer is None:
+                coverage.show(self._desk.viewer, True)
             self.tell_view()
         return changed
 
@@ -207,7 +210,7 @@ class Runs:
             run.count_blocks(0, event.blocks)
             told = "Segmenting."
         elif isinstance(event, BlockWritten):
-            if run.attach(desk.viewer, desk.state):
+            if run.attach(desk.viewer, desk.state, lambda: desk.running):
                 run.block_written(event)
             else:
                 run.count_blocks(event.done, event.total)
@@ -231,7 +234,7 @@ class Runs:
             run.live.close()
             run.live = None  # the store was replaced by one with more prompts
         run.job = replace(finished, outputs=run.job.outputs)
-        run.attach(desk.viewer, desk.state)
+        run.attach(desk.viewer, desk.state, lambda: desk.running)
         desk.apply_rule()
         run.show_all()
         run.count()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,19 +15,18 @@ from digseg.events import BlockWritten
 from digseg.lazy import Bounds
 from digseg.orientation import Turn, planes_across
 from digseg.prompts import PromptSet
-from digseg.raster import ClassTable
 from digseg.run.job import Job, Outputs
 from digseg.settings import SegmentSettings
-from digseg.types import UInt8Array
-from napari_digseg._coverage import coverage_layer
+from napari_digseg._coverage import Coverage
 from napari_digseg._inputs import Target, placed_like
-from napari_digseg._labels import class_kwargs, labels_metadata
 from napari_digseg._live import LiveLabels
 from napari_digseg._order import View
-from napari_digseg._place import KEY
 from napari_digseg._places import Place, close_calls, disagreements
+from napari_digseg._results import result_layer
 from napari_digseg._state import State
-from napari_digseg._summaries import coverage_map, histograms, read_coverage
+from napari_digseg._summaries import histograms
+
+_DRAW_EVERY = 0.15  # seconds: each time the whole canvas is painted
 
 
 @dataclass(eq=False)
@@ -63,15 +63,14 @@ class Run:
     store: ProbabilityStore | None = None
     live: LiveLabels | None = None
     labels: Any = None
-    coverage: Any = None
+    coverage: Coverage | None = None
     histograms: dict[str, Any] = field(default_factory=dict)
-    _coverage_data: UInt8Array | None = None
-    _factor: int = 1
     _pool: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="digseg run")
     )
     _pending: list[Future[Any]] = field(default_factory=list)
-    _coverage_changed: bool = False
+    _counted: bool = False
+    _drawn: float = 0.0  # when layers were drawn last
 
     @property
     def store_path(self) -> Path:
@@ -98,8 +97,16 @@ class Run:
 
     # -- layers ----------------------------------------------------------------------------------
 
-    def attach(self, viewer: Any, state: State) -> bool:
-        """Open the store, once there is one, and show its labels and coverage."""
+    def attach(
+        self, viewer: Any, state: State, filling: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Open the store, once there is one, and show its labels and coverage.
+
+        Parameters
+        ----------
+        filling
+            Tells whether the engine fills the store now.
+        """
         if self.live is not None:
             return True
         # The engine makes the coverage last: before that the store is not whole.
@@ -108,56 +115,31 @@ class Run:
         self.store = ProbabilityStore.open(self.store_path)
         if self.store.prompts.to_list() != self.job.prompts.to_list():
             return False
-        self.live = LiveLabels(self.store, state.run_settings, self.to_layer, state.suppressed)
+        self.live = LiveLabels(
+            self.store, state.run_settings, self.to_layer, state.suppressed, filling
+        )
         self._show_labels(viewer)
-        self._pending.append(self._pool.submit(self._read_coverage))
+        if self.coverage is not None:
+            self.coverage.remove(viewer)
+        place = partial(placed_like, self.image_layer, self.target, self.starts)
+        self.coverage = Coverage(self.store, self.to_layer, place)
+        self._pending.append(self._pool.submit(self.coverage.read))
         return True
 
     def _show_labels(self, viewer: Any) -> None:
-        from napari.layers import Labels
-
         assert self.live is not None
-        levels = self.live.levels
-        classes = ClassTable.of(self.job.prompts)
-        grid = self.target.grid
-        if self.job.region is not None:
-            starts = tuple(low for low, _ in self.job.region)
-            grid = grid.crop(starts, tuple(high - low for low, high in self.job.region))
-        metadata = labels_metadata(grid, classes, nodata=None)
-        metadata |= {"store": str(self.store_path), "source": self.job.input}
-        if self.job.region is not None:
-            del metadata["source"]
-        kwargs = {
-            "name": _shortened(f"{self.image_layer.name}: {', '.join(self.job.prompts.names)}", 60),
-            "opacity": 0.55,
-            "metadata": {KEY: metadata},
-            **class_kwargs(classes),
-            **placed_like(self.image_layer, self.target, self.starts),
-        }
-        several = len(levels) > 1
+        place = placed_like(self.image_layer, self.target, self.starts)
         if self.labels is not None and self.labels in viewer.layers:
             viewer.layers.remove(self.labels)
-        self.labels = Labels(levels if several else levels[0], multiscale=several, **kwargs)
+        self.labels = result_layer(
+            self.live.levels, self.job, self.target, self.image_layer.name, place
+        )
         viewer.add_layer(self.labels)
-
-    def _read_coverage(self) -> None:
-        assert self.store is not None
-        self._coverage_data, self._factor = coverage_map(self.store)
-        self._coverage_changed = True
 
     def show_coverage(self, viewer: Any, visible: bool) -> None:
         """Show which parts are done, failed, without data or still pending."""
-        if self._coverage_data is None:
-            return
-        if self.coverage is None or self.coverage not in viewer.layers:
-            if not visible:
-                return
-            place = partial(placed_like, self.image_layer, self.target, self.starts)
-            self.coverage = coverage_layer(self._coverage_data, self._factor, self.to_layer, place)
-            active = viewer.layers.selection.active
-            viewer.add_layer(self.coverage)
-            viewer.layers.selection.active = active  # hovering goes on to name the labels
-        self.coverage.visible = visible
+        if self.coverage is not None:
+            self.coverage.show(viewer, visible)
 
     # -- progress --------------------------------------------------------------------------------
 
@@ -173,28 +155,31 @@ class Run:
         if self.live is None:
             return
         self.live.block_written(event.plane, event.window)
-        if self._coverage_data is not None:
-            self._pending.append(self._pool.submit(self._update_coverage, event))
+        if self.coverage is not None:
+            self._pending.append(self._pool.submit(self.coverage.update, event))
 
-    def _update_coverage(self, event: BlockWritten) -> None:
-        assert self.store is not None
-        assert self._coverage_data is not None
-        planes = (event.plane, event.plane + 1)
-        read_coverage(self.store, self._coverage_data, self._factor, planes, event.window)
-        self._coverage_changed = True
+    def refresh(self, *, running: bool = False) -> bool:
+        """Show what is new; whether anything was.
 
-    def refresh(self) -> bool:
-        """Show what is new; whether anything was."""
+        Parameters
+        ----------
+        running
+            Pieces come in: they are drawn a few times a second, and no thumbnail.
+        """
+        now = time.monotonic()
+        if running and now - self._drawn < _DRAW_EVERY:
+            return False
         changed = False
         if self.live is not None and self.live.take_changed() and self.labels is not None:
-            # While pieces come in, drawing the thumbnail each time is for nobody.
-            self.labels.refresh(extent=False, thumbnail=bool(self.recipe))
+            self.labels.refresh(extent=False, thumbnail=not running)
             changed = True
-        if self._coverage_changed:
-            self._coverage_changed = False
+        if self.coverage is not None:
+            changed |= self.coverage.refresh()
+        if self._counted:
+            self._counted = False
             changed = True
-            if self.coverage is not None and self.coverage.visible:
-                self.coverage.refresh(extent=False, thumbnail=False)
+        if changed:
+            self._drawn = now
         for future in [future for future in self._pending if future.done()]:
             self._pending.remove(future)
             future.result()
@@ -228,7 +213,7 @@ class Run:
 
         def read() -> None:
             self.histograms = histograms(store)
-            self._coverage_changed = True
+            self._counted = True
 
         self._pending.append(self._pool.submit(read))
 
@@ -301,7 +286,3 @@ def same_prompts(state: State, prompts: PromptSet) -> bool:
         return sorted((p.name, p.synonyms, p.negative) for p in items)
 
     return key(row.prompt for row in state.rows) == key(prompts)
-
-
-def _shortened(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1].rstrip(", ") + "…"
