@@ -213,6 +213,58 @@ def test_a_segmentation_lies_where_its_series_lies(tmp_path: Path) -> None:
     assert (code.CodeValue, code.CodingSchemeDesignator) == ("10200004", "SCT")
 
 
+def test_each_slice_is_found_by_the_image_it_was_made_from(tmp_path: Path) -> None:
+    """As viewers overlay them: by the UID of the image, in whatever order one asks."""
+    ct_series(tmp_path / "ct")
+    volume = volume_of(tmp_path / "ct")
+    mask = labels_for(volume)
+    io.write_mask(mask, tmp_path / "seg.dcm", source=volume)
+    files = [pydicom.dcmread(path, stop_before_pixels=True) for path in volume.meta["dicom_files"]]
+    uids = [file.SOPInstanceUID for file in files]
+    segmentation = highdicom.seg.segread(tmp_path / "seg.dcm")
+    for order in (range(5), (3, 0, 4)):
+        planes = segmentation.get_pixels_by_source_instance(
+            [uids[plane] for plane in order], combine_segments=True
+        )
+        np.testing.assert_array_equal(planes, np.asarray(mask.labels)[list(order)])
+
+
+def test_images_without_a_uid_are_referred_to_by_that_of_their_file(
+    shared: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """An anonymiser emptied the UIDs of this CT; the ones in the files' preambles are left."""
+    volume = volume_of(shared("data/ct_totalsegmentator/dicom"))
+    mask = labels_for(volume)
+    io.write_mask(mask, tmp_path / "seg.dcm", source=volume)
+    files = [pydicom.dcmread(path, stop_before_pixels=True) for path in volume.meta["dicom_files"]]
+    assert not any(file.SOPInstanceUID for file in files)
+    planes = highdicom.seg.segread(tmp_path / "seg.dcm").get_pixels_by_source_instance(
+        [file.file_meta.MediaStorageSOPInstanceUID for file in files], combine_segments=True
+    )
+    np.testing.assert_array_equal(planes, mask.labels)
+
+
+@pytest.mark.parametrize("time", [0, 1, 3])
+def test_frames_of_another_time_point_are_not_referred_to(
+    shared: Callable[[str], Path], tmp_path: Path, time: int
+) -> None:
+    path = shared("corpus/dicom/dicom2nifti__philips_enhanced_fmri_001")
+    volume = volume_of(path, time=time)
+    mask = labels_for(volume)
+    io.write_mask(mask, tmp_path / "seg.dcm", source=volume)
+    header = pydicom.dcmread(volume.meta["dicom_files"][0], stop_before_pixels=True)
+    groups = header.PerFrameFunctionalGroupsSequence
+    own = [
+        number
+        for number, group in enumerate(groups, start=1)
+        if group.FrameContentSequence[0].TemporalPositionIndex == time + 1
+    ]
+    planes = highdicom.seg.segread(tmp_path / "seg.dcm").get_pixels_by_source_frame(
+        header.SOPInstanceUID, own, combine_segments=True
+    )
+    np.testing.assert_array_equal(planes, mask.labels)
+
+
 def test_equal_labels_give_equal_uids(tmp_path: Path) -> None:
     ct_series(tmp_path / "ct")
     volume = volume_of(tmp_path / "ct")

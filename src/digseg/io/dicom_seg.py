@@ -13,18 +13,13 @@ from typing import Any
 import numpy as np
 
 from digseg._version import __version__
-from digseg.errors import CorruptInputError, UnsupportedInputError, UsageError
-from digseg.io._dicom_geometry import Frame, frames_of, stack
-from digseg.io._dicom_pixels import decode
-from digseg.io._dicom_scan import Instance, broken, guarded, quiet, read_header
-from digseg.io._volumes import patient_grid
+from digseg.errors import UsageError
+from digseg.io._dicom_scan import Instance, broken, quiet, read_header
+from digseg.io._dicom_seg_read import is_segmentation, read_mask
 from digseg.io.files import replacing
-from digseg.prompts import Color, color_of, normalise
-from digseg.raster import ClassEntry, ClassTable, Mask, Raster, Volume
+from digseg.prompts import normalise
+from digseg.raster import ClassEntry, Mask, Raster, Volume
 from digseg.types import AnyArray
-
-_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
-_LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
 
 #: SNOMED CT codes of what people ask for most; other names get a code of the project's own.
 _ANATOMY = {
@@ -60,10 +55,7 @@ _LONGEST = 64
 #: Bytes of one-bit frames that a file may hold: DICOM counts them in 32 bits.
 _MOST_BYTES = (1 << 32) - (1 << 20)
 
-
-def is_segmentation(header: Any) -> bool:
-    """Whether this is a segmentation object."""
-    return str(header.get("SOPClassUID", "")) in (_SEGMENTATION, _LABEL_MAP)
+__all__ = ["is_segmentation", "read_mask", "refuse", "write"]
 
 
 def refuse(mask: Mask, source: Raster | Volume | None) -> str | None:
@@ -102,6 +94,7 @@ def write(mask: Mask, path: Path, *, source: Raster | Volume | None = None) -> l
         numbers[label] = number
     headers = [_completed(instance.header, mask) for instance in instances]
     uid = _uid(mask, labels, headers[0])
+    places = _places(mask, source, headers)
     try:
         with quiet():
             dataset = highdicom.seg.Segmentation(
@@ -122,9 +115,10 @@ def write(mask: Mask, path: Path, *, source: Raster | Volume | None = None) -> l
                 content_label="SEGMENTATION",
                 content_description="Text-prompted segmentation",
                 omit_empty_frames=False,
-                **_places(mask, source, headers),
+                **places,
             )
             dataset.SeriesDescription = "napari-digseg labels"
+            _name_frames(dataset, places.get("plane_positions", []), _source_frames(mask, source))
     except broken() as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(
@@ -135,31 +129,17 @@ def write(mask: Mask, path: Path, *, source: Raster | Volume | None = None) -> l
     return [path]
 
 
-def read_mask(path: str) -> Mask:
-    """Labels, names and colours of a DICOM segmentation; ids are the segment numbers.
-
-    Raises
-    ------
-    UnsupportedInputError
-        It is no segmentation.
-    CorruptInputError
-        Damaged, or its segments overlap.
-    """
-    instance = read_header(Path(path))
-    if not is_segmentation(instance.header):
-        raise UnsupportedInputError(f"{path} is a DICOM image, no segmentation.")
-    with guarded(Path(path).name):
-        classes = _classes(instance)
-        frames, segments = frames_of(instance), _segment_numbers(instance)
-        placed = stack(_distinct_places(frames), Path(path).name)
-        labels = _labels(instance, frames, segments, placed.frames[0])
-    grid = patient_grid(labels.shape, placed.affine, Path(path).name)
-    return Mask(labels, grid, classes, meta={"named": True, "notes": placed.notes})
-
-
 def _source_files(mask: Mask, source: Raster | Volume | None) -> tuple[str, ...]:
-    meta = {**(source.meta if source is not None else {}), **mask.meta}
-    return tuple(meta.get("dicom_files", ()))
+    return tuple(_meta(mask, source).get("dicom_files", ()))
+
+
+def _source_frames(mask: Mask, source: Raster | Volume | None) -> tuple[int, ...]:
+    """For each slice the frame, from 0, that it was read from."""
+    return tuple(_meta(mask, source).get("dicom_frames", ()))
+
+
+def _meta(mask: Mask, source: Raster | Volume | None) -> dict[str, Any]:
+    return {**(source.meta if source is not None else {}), **mask.meta}
 
 
 def _instances(files: tuple[str, ...]) -> list[Instance]:
@@ -239,6 +219,24 @@ def _places(mask: Mask, source: Raster | Volume | None, headers: list[Any]) -> d
     }
 
 
+def _name_frames(dataset: Any, positions: list[Any], frames: tuple[int, ...]) -> None:
+    """Refer to the frames that the slices were read from, and to those alone.
+
+    highdicom refers to all frames at a place, those of other time points too.
+    """
+    plane_of = {str(item[0].ImagePositionPatient): plane for plane, item in enumerate(positions)}
+    if len(frames) != len(plane_of):
+        return
+    for group in dataset.PerFrameFunctionalGroupsSequence if plane_of else ():
+        number = frames[plane_of[str(group.PlanePositionSequence[0].ImagePositionPatient)]] + 1
+        for derivation in group.get("DerivationImageSequence", ()):
+            derivation.SourceImageSequence = [
+                image
+                for image in derivation.SourceImageSequence
+                if image.get("ReferencedFrameNumber") in (None, number)
+            ]
+
+
 def _segment(number: int, entry: ClassEntry) -> Any:
     import highdicom
     from pydicom.sr.codedict import codes
@@ -266,75 +264,3 @@ def _segment(number: int, entry: ClassEntry) -> Any:
         tracking_uid=None,
         display_color=highdicom.color.CIELabColor.from_rgb(*entry.color),
     )
-
-
-def _classes(instance: Instance) -> ClassTable:
-    entries = []
-    for index, item in enumerate(instance.header.SegmentSequence):
-        number, name = int(item.SegmentNumber), str(item.get("SegmentLabel", "") or "")
-        name = name or f"segment {number}"
-        entries.append(ClassEntry(number, name, _color(item) or color_of(name, index)))
-    return ClassTable(tuple(entries))
-
-
-def _color(item: Any) -> Color | None:
-    import highdicom
-
-    lab = item.get("RecommendedDisplayCIELabValue")
-    if lab is None or len(lab) != 3:
-        return None
-    red, green, blue = highdicom.color.CIELabColor.from_dicom_value(list(lab)).to_rgb()
-    return int(red), int(green), int(blue)
-
-
-def _segment_numbers(instance: Instance) -> list[int]:
-    """Segment of each frame; 0 where the frame is a map of all labels."""
-    header = instance.header
-    if str(header.SOPClassUID) == _LABEL_MAP:
-        return [0] * instance.frames
-    shared = list(header.get("SharedFunctionalGroupsSequence") or ())[:1]
-    numbers = []
-    for group in header.PerFrameFunctionalGroupsSequence:
-        found = group.get("SegmentIdentificationSequence") or (
-            shared[0].SegmentIdentificationSequence
-        )
-        numbers.append(int(found[0].ReferencedSegmentNumber))
-    return numbers
-
-
-def _distinct_places(frames: list[Frame]) -> list[Frame]:
-    """One frame for each place: segments lie over one another."""
-    places: dict[tuple[float, ...], Frame] = {}
-    for frame in frames:
-        places.setdefault(_place(frame), frame)
-    return list(places.values())
-
-
-def _place(frame: Frame) -> tuple[float, ...]:
-    return () if frame.position is None else tuple(np.round(frame.position, 4).tolist())
-
-
-def _labels(
-    instance: Instance, frames: list[Frame], segments: list[int], order: tuple[Frame, ...]
-) -> AnyArray:
-    header = instance.header
-    rows, columns = int(header.Rows), int(header.Columns)
-    many = max([*segments, len(header.SegmentSequence)]) > 254
-    labels = np.zeros((len(order), rows, columns), np.uint16 if many else np.uint8)
-    plane_of = {_place(frame): plane for plane, frame in enumerate(order)}
-    half = 0.0
-    if header.get("SegmentationType") == "FRACTIONAL":
-        half = float(header.get("MaximumFractionalValue", 255)) / 2
-    for index, (frame, segment) in enumerate(zip(frames, segments, strict=True)):
-        stored = decode(instance.path, index if len(frames) > 1 else None)
-        plane = labels[plane_of[_place(frame)]]
-        if segment == 0:
-            plane[...] = stored
-            continue
-        there = stored > half
-        if np.any(plane[there]):
-            raise CorruptInputError(
-                f"The segments of {instance.path.name} overlap: one label for each voxel is needed."
-            )
-        plane[there] = segment
-    return labels
