@@ -34,7 +34,8 @@ _OTHER_DRIVERS = frozenset({"MEM", "Memory", "COG", "Zarr", "PDF", "DERIVED", "G
 
 _OPTIONS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "FALSE",  # a .msk, .ovr or .RPB beside the file counts
-    "GDAL_CACHEMAX": 64,  # MB; blocks live in the engine's budget, not in GDAL's
+    # In bytes: the blocks that neighbouring tiles share are decoded once, in a few megabytes.
+    "GDAL_CACHEMAX": 16 << 20,
     "GDAL_PAM_ENABLED": "YES",
     "CPL_LOG_ERRORS": "OFF",
     "GDAL_NUM_THREADS": "1",
