@@ -1,10 +1,11 @@
 """A run over the workers of a dask cluster: local processes, a SLURM job, several GPUs.
 
-Two kinds of tasks, by name in the dashboard: ``digseg-border-...`` computes the tiles that several
-blocks need and lends their parts through the store's folder, which all workers see;
-``digseg-block-...`` computes what is left of one block and writes its shards. Both only write
-files whose bytes are fixed by the plan, so dask may run them again on another worker. The driver
-alone writes the journal, after a block's task is done.
+Three kinds of tasks, by name in the dashboard: ``digseg-border-...`` computes the tiles that
+several blocks need and lends their parts through the store's folder, which all workers see;
+``digseg-block-...`` computes what is left of one block and writes its shards; of the last blocks
+most is shared out as ``digseg-share-...``, so that all workers end together. All only write files
+whose bytes are fixed by the plan, so dask may run them again on another worker. The driver alone
+writes the journal, after a block's task is done.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from digseg.engine.borders import Borders
 from digseg.engine.infer import Meter
 from digseg.engine.lending import Lending
-from digseg.engine.plan import Batch, Block, Order, Plan, ordered
+from digseg.engine.plan import Batch, Block, Order, ordered
 from digseg.engine.state import RunState
 from digseg.engine.store import ProbabilityStore
 from digseg.engine.worker import Kit, Report, compute_block, compute_border, packed
@@ -34,9 +36,10 @@ from digseg.events import (
     TileFailed,
 )
 from digseg.settings import SegmentSettings
-from digseg.tiles import Tile
 
 _AHEAD = 3  # blocks in flight for each worker
+_LAST = 2  # blocks for each worker, at the end, whose tiles all workers share
+_SPLIT = 4  # tiles of such a block in one task
 _POLL = 0.2  # seconds between looks at the cancel token
 _DEATHS = 5  # workers that may die of one task before it is given up
 
@@ -60,16 +63,18 @@ class DistributedRun:
         """Do the pending blocks on the cluster that the settings name."""
         from distributed import Client
 
-        self._borders = _Borders(self.store.plan, self.state, Lending(self.store.private / "lent"))
+        self._borders = Borders(self.store.plan, self.state, Lending(self.store.private / "lent"))
         self._total, self._done = len(pending), 0
         self._running: dict[Block, Any] = {}
+        self._shares: dict[Block, list[Any]] = {}
         with _cluster(self.settings) as address, Client(address, set_as_default=False) as client:
             if client.dashboard_link:
                 self.callback(Notice(f"The dashboard of the workers: {client.dashboard_link}"))
             try:
                 self._drive(client, pending)
             finally:  # nothing is left of a run that came to its end
-                client.cancel(list(self._running.values()), force=True)
+                left = [*self._running.values(), *(f for fs in self._shares.values() for f in fs)]
+                client.cancel(left, force=True)
         if not self.state.pending():
             Lending(self.store.private / "lent").clear()
 
@@ -87,7 +92,8 @@ class DistributedRun:
                 if block is None:
                     exhausted = True
                     break
-                future = self._submit(client, content, block)
+                last = len(pending) - self._done - len(self._running) <= _LAST * workers
+                future = self._submit(client, content, block, last=last)
                 future.add_done_callback(lambda _: self._something_done.set())
                 self._running[block] = future
             if not self._running:
@@ -97,7 +103,7 @@ class DistributedRun:
                 self._something_done.clear()
                 self._collect()
 
-    def _submit(self, client: Any, content: Any, block: Block) -> Any:
+    def _submit(self, client: Any, content: Any, block: Block, *, last: bool) -> Any:
         plan, state = self.store.plan, self.state
         borders = []
         for owner in plan.owners(block):
@@ -113,11 +119,36 @@ class DistributedRun:
                 borders.append(future)
         lacking = state.needs(block)
         inner = [b for b in plan.batches(block) if lacking.intersection(b) and not plan.shared(b)]
+        if last:  # else one worker would compute the last block while the others have nothing to do
+            inner, shares = self._shared_out(client, content, block, inner)
+            borders += shares
         return client.submit(
             compute_block, content, block, sorted(lacking), block in state.missing, inner, *borders,
             key=f"digseg-block-{block.key}-{id(self)}",
             retries=0, pure=False,
         )  # fmt: skip
+
+    def _shared_out(
+        self, client: Any, content: Any, block: Block, inner: list[Batch]
+    ) -> tuple[list[Batch], list[Any]]:
+        """A few of a block's batches for its own task, and tasks that lend it the others."""
+        lacking, there = self.state.needs(block), self._borders.lent(block)
+        tiles = max(1, len(inner[0]) if inner else 1)
+        step = max(1, _SPLIT // tiles)
+        futures = []
+        for start in range(step, len(inner), step):
+            wanted = [
+                (batch, {block: still})
+                for batch in inner[start : start + step]
+                if (still := lacking.intersection(batch) - there)
+            ]
+            if wanted:
+                key = f"digseg-share-{block.key}-{start}-{id(self)}"
+                futures.append(
+                    client.submit(compute_border, content, wanted, key=key, retries=0, pure=False)
+                )
+        self._shares[block] = futures
+        return inner[:step], futures
 
     def _collect(self) -> None:
         for block, future in list(self._running.items()):
@@ -130,7 +161,7 @@ class DistributedRun:
             self._add(report)
             self._done += 1
             self._tell(block, report)
-            for border in self._borders.finished(block):
+            for border in [*self._borders.finished(block), *self._shares.pop(block, ())]:
                 self._add(_result(border))
 
     def _add(self, report: Report) -> None:
@@ -150,48 +181,6 @@ class DistributedRun:
         window = plan.window(block)
         for plane in plan.planes(block):
             self.callback(BlockWritten(plane, window, tiles, self._done, self._total))
-
-
-class _Borders:
-    """Which shared batches are still to be computed, and the tasks that do it."""
-
-    def __init__(self, plan: Plan, state: RunState, lending: Lending) -> None:
-        self._plan, self._state = plan, state
-        # Of an earlier session: sound parts need not be computed again.
-        self._lent: dict[Block, set[Tile]] = {
-            block: lending.tiles(block) for block in lending.blocks()
-        }
-        self.futures: dict[Block, Any] = {}
-
-    def wanted(self, owner: Block) -> list[tuple[Batch, dict[Block, frozenset[Tile]]]]:
-        """Shared batches of an owner with the blocks that lack parts of them."""
-        found = []
-        for batch in self._plan.owned_batches(owner):
-            if not self._plan.shared(batch):
-                continue
-            lacking: dict[Block, set[Tile]] = {}
-            for tile in batch:
-                for block in self._plan.blocks_of(tile):
-                    there = self._lent.get(block, set())
-                    if self._state.needed(tile, block) and tile not in there:
-                        lacking.setdefault(block, set()).add(tile)
-            if lacking:
-                found.append((batch, {b: frozenset(tiles) for b, tiles in lacking.items()}))
-        return found
-
-    def finished(self, block: Block) -> list[Any]:
-        """Tasks that no block waits for any more, now that ``block`` is written."""
-        over = [
-            owner
-            for owner in self._plan.owners(block)
-            if owner in self.futures
-            and all(other in self._state.missing for other in self._dependents(owner))
-        ]
-        return [self.futures.pop(owner) for owner in over]
-
-    def _dependents(self, owner: Block) -> set[Block]:
-        tiles = [t for b in self._plan.owned_batches(owner) if self._plan.shared(b) for t in b]
-        return {block for tile in tiles for block in self._plan.blocks_of(tile)}
 
 
 @contextmanager
