@@ -38,9 +38,10 @@ def ramp_weights(axis: Axis, interval: int, tile: int) -> AnyArray:
     return rising if interval // 2 + 1 == tile else _UNIT - rising
 
 
-def quantise(probabilities: Float32Array) -> UInt8Array:
-    """Probabilities ``[K, h, w]`` in [0, 1] to 0 .. 255, rounding half up."""
-    found = np.empty(probabilities.shape, dtype=np.uint8)
+def quantise(probabilities: Float32Array, found: UInt8Array | None = None) -> UInt8Array:
+    """Probabilities ``[K, h, w]`` in [0, 1] to 0 .. 255, rounding half up (into ``found``)."""
+    if found is None:
+        found = np.empty(probabilities.shape, dtype=np.uint8)
     for values, target in zip(probabilities, found, strict=True):
         # Map by map: for a hundred prompts the floats in between would be the largest of all.
         scaled = values * np.float32(255)
@@ -60,8 +61,9 @@ class Contribution:
     window
         The part of the tile's owned pixels that lies in the block.
     cells
-        By cell, ``[K, h, w]`` clipped to the window: ``uint8`` final values in cores, ``float32``
-        raw answers in ramps. Empty where the tile is empty or failed.
+        By cell, ``[K, h, w]`` clipped to the window: ``uint8`` final values in cores (``float32``
+        raw answers where they are views), ``float32`` raw answers in ramps. Empty where the tile is
+        empty or failed.
     valid
         ``bool [h, w]`` of the window.
     failed
@@ -81,6 +83,8 @@ def contribute(
     block: Window,
     answer: Float32Array | None,
     valid: BoolArray | None,
+    *,
+    views: bool = False,
 ) -> Contribution | None:
     """Cut a tile's answer to what a block needs of it.
 
@@ -90,6 +94,8 @@ def contribute(
         ``float32 [K, H, W]`` of the whole tile; `None` for an empty or failed tile.
     valid
         ``bool`` of the tile inside the plane; `None` for a tile that could not be read.
+    views
+        Copy nothing: for a block that takes the part in while the answer is still there.
     """
     window = intersection(lattice.owned(tile), block)
     if window is None:
@@ -102,8 +108,10 @@ def contribute(
             rows, columns = within(part, seen)
             values = answer[:, rows, columns]
             core = cell[0] % 2 == 0 and cell[1] % 2 == 0
-            # A copy in any case: a view would keep the whole answer.
-            cells[cell] = quantise(values) if core else np.array(values, order="C")
+            if views:
+                cells[cell] = values
+            else:  # a copy in any case: a view would keep the whole answer
+                cells[cell] = quantise(values) if core else np.array(values, order="C")
     mask = np.zeros(shape, dtype=np.bool_) if valid is None else valid[within(window, seen)].copy()
     return Contribution(tile, window, cells, mask, failed=answer is None and valid is None)
 
@@ -153,7 +161,11 @@ class BlockBuffer:
             if cell[0] % 2 == 0 and cell[1] % 2 == 0:
                 if values is not None:
                     rows, columns = within(window, self.window)
-                    self.probabilities[:, rows, columns] = values
+                    place_ = self.probabilities[:, rows, columns]
+                    if values.dtype == np.uint8:
+                        place_[...] = values
+                    else:
+                        quantise(values, place_)
             else:
                 self._accumulate(cell, window, part.tile, values)
 

@@ -10,6 +10,7 @@ import ctypes
 import functools
 import mmap
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,14 @@ from digseg.settings import format_size
 
 #: Share of free memory that a run takes when nothing was asked for.
 FREE_SHARE = 0.75
-#: Queues never need more than this to keep a model busy: eight tiles of 512 pixels.
-MOST_QUEUED = 24 << 20
+#: What waits beyond one batch, so that the model never does: two or three tiles of 512 pixels. It
+#: is not more because the peak of a long run is that of its fullest queues.
+QUEUED = 8 << 20
+#: A second answer waits for the disk while a block is written, unless it is larger than this.
+LARGE_ANSWER = 24 << 20
+#: Pools of the C library, and seconds between two times that what is free in them goes back.
+_POOLS, _BETWEEN = 2, 0.5
+_M_ARENA_MAX = -8  # of malloc.h
 #: What reading and writing files holds while a run goes: GDAL's cache of 64 MiB, modules that are
 #: loaded on the way, buffers of zarr's threads, and what the C library has not given back yet.
 FILES = 112 << 20
@@ -61,21 +68,45 @@ def family_bytes() -> int:
     return total
 
 
-def give_back() -> None:
-    """Hand memory that was freed back to the system, where the C library keeps it.
+def few_pools() -> None:
+    """Let the C library keep no more than two pools for the threads that come from now on.
 
-    glibc holds on to what large arrays leave behind, in a pool for each thread; over a long run
-    of many threads the holes add up.
+    glibc has one for each of many threads and holds on to what large arrays leave behind in each;
+    over a long run the holes add up.
     """
-    trim = _trim()
+    option = _of_libc("mallopt")
+    if option is not None:
+        option(_M_ARENA_MAX, _POOLS)
+
+
+def give_back() -> None:
+    """Hand memory that was freed back to the system, where the C library keeps it."""
+    trim = _of_libc("malloc_trim")
     if trim is not None:
         trim(0)
 
 
+class GiveBack:
+    """`give_back`, but not more than twice a second: what went back has to be asked for anew."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now - self._last > _BETWEEN:
+            give_back()
+            self._last = time.monotonic()
+
+
 @functools.cache
-def _trim() -> Callable[[int], int] | None:
+def _of_libc(name: str) -> Callable[..., int] | None:
     try:
-        return ctypes.CDLL(None).malloc_trim
+        library = ctypes.CDLL(None)
+        # musl has a mallopt that does nothing, and no malloc_trim.
+        library.malloc_trim  # noqa: B018
+        found: Callable[..., int] = getattr(library, name)
+        return found
     except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
         return None
 
@@ -178,8 +209,9 @@ def budget(needs: Needs, allowed: int, *, asked: bool) -> Budget:
     if needs.workers:  # they read one batch ahead and have no queues
         return Budget(needs.tile, needs.answer, needs.least)
     spare = allowed - needs.least
-    read = needs.tile + min(MOST_QUEUED, spare // 4)
-    write = needs.answer + min(MOST_QUEUED, spare // 4)
+    read = needs.tile + min(QUEUED, spare // 4)
+    second = needs.answer if QUEUED < needs.answer <= LARGE_ANSWER else QUEUED
+    write = needs.answer + min(second, spare // 4)
     total = needs.least + read - needs.tile + write - needs.answer
     return Budget(read, write, total)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from digseg import engine, memory
-from digseg.engine import worker
+from digseg.engine import worker, writing
 from digseg.engine.estimate import disk_bytes, fitted_plan, needs
 from digseg.engine.worker import Kit, compute_block, compute_border, packed
 from digseg.errors import DoesNotFitError
@@ -91,7 +91,7 @@ class Watched(Constant):
 def test_of_large_answers_there_is_one_in_memory(tmp_path: Path) -> None:
     source = ArraySource(np.zeros((1, 3, 700, 700), np.float32))
     model, settings = Watched(), SegmentSettings(tile=512, overlap=64)
-    assert memory.MOST_QUEUED < 4 * 28 * 512**2
+    assert memory.LARGE_ANSWER < 4 * 28 * 512**2
     engine.segment(source, model, prompts_of(28), settings, tmp_path / "s.zarr")
     assert model.alive == [0, 0, 0, 0]
 
@@ -222,3 +222,26 @@ def test_digest_sees_a_changed_pixel(tmp_path: Path) -> None:
     source.pixels[0, 0, 5, 5] += 0.5
     two = engine.segment(source, Filter(1), prompts_of(1), settings, tmp_path / "b.zarr")
     assert digest(one.store) != digest(two.store)
+
+
+def test_large_answers_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = ArraySource(np.random.default_rng(3).random((1, 3, 200, 260), dtype=np.float32))
+    settings = SegmentSettings(tile=64, overlap=16, batch=2)
+    plan = engine.Plan.make((1, 200, 260), 3, settings, multiple=4, batch=2, block=(1, 64, 128))
+    made = []
+    for name, limit in (("parts", memory.LARGE_ANSWER), ("views", 0)):
+        monkeypatch.setattr(writing, "LARGE_ANSWER", limit)
+        found = engine.segment(
+            source, Filter(1), prompts_of(3), settings, tmp_path / f"{name}.zarr", plan=plan
+        )
+        made.append(digest(found.store))
+    assert made[0] == made[1]
+
+
+def test_a_second_answer_waits_while_a_block_is_written_unless_it_is_large() -> None:
+    for prompts, answers in ((2, 4), (20, 2), (117, 1)):
+        plan = engine.Plan.make((1, 8192, 8192), prompts, DEFAULT)
+        needed = needs(plan, prompts, base=0)
+        limit = memory.budget(needed, 4 << 30, asked=True).write_behind
+        assert limit // needed.answer >= answers
+        assert limit <= needed.answer + memory.LARGE_ANSWER

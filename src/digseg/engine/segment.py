@@ -1,53 +1,42 @@
-"""A whole run in this process: read ahead | model | write behind.
+"""A whole run: a store is made or taken up, the plan is held against the limits, the work is done.
 
-Three threads, so that the model never waits: one reads the next tiles, the caller's thread is in
-the model, one blends and writes. The queues between them are bounded in bytes; nothing else grows
-with the scene.
+The work itself is `digseg.engine.pipeline`'s in this process and `digseg.engine.distributed`'s over
+the workers of dask.
 """
 
 from __future__ import annotations
 
 import shutil
-import threading
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from digseg.engine.channel import Channel, Closed
 from digseg.engine.distributed import DistributedRun
 from digseg.engine.durable import DurableStore
 from digseg.engine.estimate import check_disk, disk_bytes, fitted_plan, held_bytes, probe
-from digseg.engine.infer import Answer, Inference, Meter
-from digseg.engine.lending import Lending
-from digseg.engine.plan import Batch, Block, Order, Plan, ordered
-from digseg.engine.reading import ReadTile, read_batch
+from digseg.engine.infer import Inference, Meter
+from digseg.engine.pipeline import STAGE, LocalRun
+from digseg.engine.plan import Block, Order, Plan
 from digseg.engine.state import RunState, identity_of
 from digseg.engine.store import ProbabilityStore
 from digseg.engine.worker import Kit
-from digseg.engine.writing import BlockWriter, Written, forget
-from digseg.errors import DoesNotFitError, OutputExistsError
+from digseg.errors import OutputExistsError
 from digseg.events import (
-    BlockWritten,
     Callback,
     CancelToken,
     RunFinished,
     RunPlanned,
     StageAdvanced,
     StageStarted,
-    TileFailed,
     ignore,
 )
-from digseg.memory import Budget, budget, check_within
+from digseg.memory import Budget, budget, few_pools, give_back
 from digseg.prompts import PromptSet
 from digseg.settings import SegmentSettings
 from digseg.tiles import Tile
 from digseg.types import SegmentationModel, TileSource
-
-_NO_SPACE = 28  # errno.ENOSPC
-_STAGE = "segment"
 
 
 @dataclass(frozen=True)
@@ -126,6 +115,7 @@ def segment(
         The store is there already; the run does not match; the disk is full; the person stopped.
     """
     begun = time.perf_counter()
+    few_pools()
     cancel = cancel or CancelToken()
     working = _working_bytes(source, model, prompts, settings)
     store, state = open_run(
@@ -137,13 +127,13 @@ def segment(
         limits, share = _budget(source, store.plan, model, prompts, settings, working)
         pending = state.pending()
         _announce(store, pending, limits, callback)
-        run: _Run | DistributedRun
+        run: LocalRun | DistributedRun
         if settings.scheduler is not None or settings.workers > 1:
             kit = Kit(source, model, prompts, Path(store_path).absolute(), share)
             run = DistributedRun(kit, store, state, settings, callback, cancel, order)
         else:
             inference = Inference(model, prompts.prompts)
-            run = _Run(source, inference, store, state, callback, cancel, order, limits)
+            run = LocalRun(source, inference, store, state, callback, cancel, order, limits)
             run.allowed = share
         if pending:
             run.go(pending)
@@ -199,11 +189,11 @@ def _announce(
     plan = store.plan
     disk = disk_bytes(plan, len(store.prompts))
     callback(RunPlanned(plan.lattice.count, len(pending), limits.total, disk))
-    callback(StageStarted(_STAGE, plan.lattice.count, "tiles"))
+    callback(StageStarted(STAGE, plan.lattice.count, "tiles"))
     waiting = set(pending)
     done = sum(len(plan.owned(block)) for block in plan.blocks() if block not in waiting)
     if done:
-        callback(StageAdvanced(_STAGE, done))
+        callback(StageAdvanced(STAGE, done))
 
 
 def _working_bytes(
@@ -216,7 +206,9 @@ def _working_bytes(
     held = held_bytes(source)
     plan, allowed, needs = fitted_plan(source.shape, model, prompts, settings, held=held)
     budget(needs, allowed, asked=True)
-    return probe(source, model, prompts.prompts, plan.lattice, calls=1)[0]
+    found = probe(source, model, prompts.prompts, plan.lattice, calls=1)[0]
+    give_back()
+    return found
 
 
 def _budget(
@@ -234,184 +226,3 @@ def _budget(
     )  # fmt: skip
     limits = budget(needs, allowed, asked=settings.memory is not None)
     return limits, None if settings.memory is None else needs.share(allowed)
-
-
-@dataclass(frozen=True)
-class _Begin:
-    block: Block
-
-
-@dataclass(frozen=True)
-class _Read:
-    batch: Batch
-    tiles: Future[list[ReadTile]]
-
-
-@dataclass(frozen=True)
-class _End:
-    block: Block
-
-
-@dataclass
-class _Run:
-    source: TileSource
-    inference: Inference
-    store: ProbabilityStore
-    state: RunState
-    callback: Callback
-    cancel: CancelToken
-    order: Order | None
-    budget: Budget
-    allowed: int | None = None
-    bytes_written: int = 0
-    _fault: BaseException | None = None
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __post_init__(self) -> None:
-        self.writer = BlockWriter(self.store, self.state)
-        self._to_model: Channel[_Begin | _Read | _End] = Channel(self.budget.read_ahead)
-        self._to_disk: Channel[_Begin | list[Answer] | _End] = Channel(self.budget.write_behind)
-
-    @property
-    def meter(self) -> Meter:
-        return self.inference.meter
-
-    @property
-    def bytes_lent(self) -> int:
-        return self.writer.lent_bytes
-
-    def go(self, pending: list[Block]) -> None:
-        """Run the three threads to the end, or stop all of them."""
-        threads = [
-            threading.Thread(target=self._guard, args=(work,), name=f"digseg {name}", daemon=True)
-            for name, work in (("read", lambda: self._read(pending)), ("write", self._write))
-        ]
-        self._total = len(pending)
-        for thread in threads:
-            thread.start()
-        finished = False
-        try:
-            self._infer()
-            finished = True
-        except Closed:
-            pass
-        finally:
-            if not finished:
-                self._abort()
-            for thread in threads:
-                thread.join()
-        if self._fault is not None:
-            raise self._fault
-        if not self.state.pending():
-            self.writer.close()
-
-    def _abort(self) -> None:
-        self._to_model.abort()
-        self._to_disk.abort()
-
-    def _guard(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except Closed:
-            pass
-        except BaseException as error:  # noqa: BLE001
-            # Whatever it is, the caller's thread has to hear of it, or it would wait for ever.
-            self._fault = self._fault or _explained(error, self.store.path)
-            self._abort()
-
-    # The reading thread -------------------------------------------------------------------------
-
-    def _read(self, pending: list[Block]) -> None:
-        lending = Lending(self.store.private / "lent")
-        lent_before = lending.blocks()
-        asked: set[Tile] = set()  # first tiles of batches already on their way
-        # Three channels, unless the source hands on stored maps of many prompts.
-        channels = int(getattr(self.source, "channels", 3))
-        size = 4 * channels * _area(self.store.plan.lattice.tile_shape)
-        with ThreadPoolExecutor(2, thread_name_prefix="digseg tile") as pool:
-            for block in ordered(self.store.plan, pending, self.order):
-                self._to_model.put(_Begin(block))
-                lacking = set(self.state.needs(block))
-                if block in lent_before:
-                    lacking -= lending.tiles(block)
-                for batch in self.store.plan.batches(block):
-                    if batch[0] in asked or not lacking.intersection(batch):
-                        continue
-                    asked.add(batch[0])
-                    future = pool.submit(read_batch, self.source, self.store.plan.lattice, batch)
-                    self._to_model.put(_Read(batch, future), size * len(batch))
-                self._to_model.put(_End(block))
-        self._to_model.end()
-
-    # The caller's thread ------------------------------------------------------------------------
-
-    def _infer(self) -> None:
-        while True:
-            self.cancel.check()
-            try:
-                item = self._to_model.get()
-            except Closed:
-                break
-            if isinstance(item, _Read):
-                self._answer(item.tiles.result())
-                self._tell(StageAdvanced(_STAGE, len(item.batch)))
-                if self.allowed is not None:
-                    check_within(self.allowed)
-            else:
-                self._to_disk.put(item)
-        self._to_disk.end()
-
-    def _answer(self, tiles: list[ReadTile]) -> None:
-        """One batch through the model and on; in a frame of its own, so that no answer outlives
-        it. Where answers are large there is one, and the next waits until it was cut to parts."""
-        lattice = self.store.plan.lattice
-        each = 4 * len(self.store.prompts) * _area(lattice.tile_shape)
-        self._to_disk.wait_for_room(each * sum(tile.pixels is not None for tile in tiles))
-        answers = self.inference(tiles)
-        for answer in answers:
-            if answer.failed:
-                window = lattice.window(answer.read.tile)
-                self._tell(TileFailed(answer.read.tile.plane, window, answer.reason))
-        size = sum(answer.values.nbytes for answer in answers if answer.values is not None)
-        self._to_disk.put(answers, size)
-
-    # The writing thread -------------------------------------------------------------------------
-
-    def _write(self) -> None:
-        done = 0
-        while True:
-            item = self._to_disk.get()
-            if isinstance(item, _Begin):
-                self.writer.begin(item.block)
-            elif isinstance(item, _End):
-                done += 1
-                written = self.writer.end()
-                forget(self.store, written.block, whole=not written.failed)
-                self._report(written, done)
-            else:
-                parts = self.writer.cut(item)
-                item.clear()
-                self._to_disk.release()
-                self.writer.add(parts)
-
-    def _report(self, written: Written, done: int) -> None:
-        self.bytes_written += sum(size for size, _ in written.files.values())
-        window = self.store.plan.window(written.block)
-        for plane in self.store.plan.planes(written.block):
-            self._tell(BlockWritten(plane, window, written.tiles, done, self._total))
-
-    def _tell(self, event: Any) -> None:
-        with self._lock:
-            self.callback(event)
-
-
-def _area(shape: tuple[int, int]) -> int:
-    return shape[0] * shape[1]
-
-
-def _explained(error: BaseException, path: Path) -> BaseException:
-    if isinstance(error, OSError) and error.errno == _NO_SPACE:
-        return DoesNotFitError(
-            f"The disk of {path} is full: free some space and go on with --resume."
-        )
-    return error

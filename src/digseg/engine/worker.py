@@ -23,7 +23,7 @@ from digseg.engine.plan import Batch, Block
 from digseg.engine.reading import ReadTile, read_batch
 from digseg.engine.store import ProbabilityStore
 from digseg.engine.writing import BlockWriter
-from digseg.memory import check_within
+from digseg.memory import check_within, few_pools
 from digseg.prompts import PromptSet
 from digseg.tiles import Tile
 from digseg.types import SegmentationModel, TileSource
@@ -87,6 +87,7 @@ def unpacked(content: bytes) -> Bench:
     with _opening:
         if key not in _opened:
             _opened.clear()
+            few_pools()
             kit: Kit = pickle.loads(content)  # from our own driver, over dask's channel
             _opened[key] = Bench(kit, ProbabilityStore.open(kit.store, writable=True))
         return _opened[key]
@@ -165,9 +166,7 @@ def compute_block(
     writer.begin(block)
     for batch, answers in _answers(bench, inference, batches):
         report.failed.update(_failures(answers))
-        parts = writer.cut(answers)
-        answers.clear()  # before the next is computed: they are large
-        writer.add(parts)
+        writer.take(answers)  # and empty it before the next is computed: answers are large
         report.tiles += len(batch)
     written = writer.end()
     report.files = written.files

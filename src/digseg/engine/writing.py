@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from digseg.engine.lending import Lending
 from digseg.engine.plan import Block
 from digseg.engine.state import leftovers_path, load_leftovers
 from digseg.engine.store import ProbabilityStore
-from digseg.memory import give_back
+from digseg.memory import LARGE_ANSWER, GiveBack, give_back
 from digseg.tiles import Tile
 from digseg.types import UInt8Array
 
@@ -50,7 +50,7 @@ class Ledger(Protocol):
 
 
 class BlockWriter:
-    """Fills one block at a time: `begin`, for each batch `cut` and `add`, `end`."""
+    """Fills one block at a time: `begin`, for each batch `take`, `end`."""
 
     def __init__(self, store: ProbabilityStore, state: Ledger) -> None:
         self._store = store
@@ -63,6 +63,7 @@ class BlockWriter:
         self._buffers: dict[int, BlockBuffer] = {}
         self._arrays = _NOTHING
         self._wanted: set[Tile] = set()
+        self._now_and_then = GiveBack()
         self.lent_bytes = 0
 
     def skip(self, tiles: set[Tile]) -> None:
@@ -82,26 +83,54 @@ class BlockWriter:
             if part_ is not None:
                 self._take(part_)
 
-    def cut(self, answers: Sequence[Answer]) -> Parts:
-        """A batch as parts for this block and for others: less than half of its bytes, so that
-        the answers themselves can go before anything is blended or written."""
+    def take(self, answers: list[Answer], release: Callable[[], None] = lambda: None) -> None:
+        """Take in a batch and lend the other blocks their parts.
+
+        ``answers`` is emptied, and ``release`` called, as soon as nothing of it is needed any more:
+        before anything is blended or written, when all is cut to parts (less than half of its
+        bytes). Of a large answer not even those are made beside it: it is blended where it lies.
+        """
+        if sum(a.values.nbytes for a in answers if a.values is not None) > LARGE_ANSWER:
+            for block in self._blocks_of(answers):
+                self._add(self._cut(answers, (block,), views=block == self._block))
+            answers.clear()
+            release()
+        else:
+            parts = self._cut(answers, self._blocks_of(answers))
+            answers.clear()
+            release()
+            self._add(parts)
+        self._now_and_then()
+
+    def _blocks_of(self, answers: Sequence[Answer]) -> list[Block]:
+        return sorted({b for a in answers for b in self._plan.blocks_of(a.read.tile)})
+
+    def _cut(
+        self, answers: Sequence[Answer], blocks: Sequence[Block], *, views: bool = False
+    ) -> Parts:
+        """What some blocks need of a batch."""
         parts: Parts = {}
         for answer in answers:
             tile = answer.read.tile
             if answer.failed:
                 self._failed.add(tile)
             valid = None if answer.failed else answer.read.valid
-            for block in self._plan.blocks_of(tile):
+            for block in blocks:
                 mine = block == self._block
-                if not (tile in self._wanted if mine else self._state.needed(tile, block)):
+                if not (tile in self._wanted if mine else self._lacks(block, tile)):
                     continue
                 window = self._plan.window(block)
-                part = contribute(self._plan.lattice, tile, window, answer.values, valid)
+                part = contribute(
+                    self._plan.lattice, tile, window, answer.values, valid, views=views
+                )
                 if part is not None and (mine or not part.failed):
                     parts.setdefault(block, []).append(part)
         return parts
 
-    def add(self, parts: Parts) -> None:
+    def _lacks(self, block: Block, tile: Tile) -> bool:
+        return block in self._plan.blocks_of(tile) and self._state.needed(tile, block)
+
+    def _add(self, parts: Parts) -> None:
         """Take in what was cut for this block and lend the rest; ``parts`` is used up."""
         while parts:
             block, some = parts.popitem()
