@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ from rasterio.transform import Affine
 from tests.models import Brightness
 
 import digseg
+from digseg import io
 from digseg.errors import (
     BandError,
     Cancelled,
+    DoesNotFitError,
     InputNotFoundError,
     OutputError,
     OutputExistsError,
@@ -23,6 +26,11 @@ from digseg.errors import (
     UsageError,
 )
 from digseg.events import CancelToken, Event, Notice
+from digseg.prompts import PromptSet
+from digseg.run.execute import execute
+from digseg.run.job import Job, Outputs
+from digseg.run.outputs import work_store_path
+from digseg.settings import SegmentSettings
 
 MODEL = Brightness()
 TRANSFORM = Affine(2.5, 0.0, 500_000.25, 0.0, -2.5, 4_100_000.75)
@@ -69,6 +77,38 @@ def test_a_ct_window_is_for_volumes(scene: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="leave --window out"):
         digseg.segment(scene, "red", output=tmp_path / "a.tif", model=MODEL, window="lung")
     assert not list(tmp_path.glob("*a.tif*"))
+
+
+def test_an_output_that_fails_late_costs_no_second_run(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels, polygons, heard = tmp_path / "a.tif", tmp_path / "a.gpkg", list[Event]()
+    job = Job(
+        str(scene),
+        PromptSet.parse(["red", "blue"]),
+        SegmentSettings(tile=64, overlap=16),
+        Outputs(labels=labels, vector=polygons),
+    )
+
+    def full(*args: object, **settings: object) -> None:
+        raise DoesNotFitError("The disk is full: a.gpkg was not written; make room first.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("digseg.io.vector.write_polygons", full)
+        with pytest.raises(DoesNotFitError):
+            execute(job, model=MODEL, callback=heard.append)
+    told = [event.message for event in heard if isinstance(event, Notice)]
+    assert told == [
+        "Written and proved so far: a.tif, a.tif.aux.xml, a.tif.recipe.json; "
+        "--resume writes the rest without computing it again."
+    ]
+    with pytest.raises(OutputExistsError):
+        execute(job, model=MODEL)
+    with execute(replace(job, resume=True), model=MODEL) as result:
+        assert result.model_seconds == 0
+        assert polygons in result.files
+    assert io.verify(labels, polygons) == []
+    assert not work_store_path(labels).exists()
 
 
 def test_what_a_reader_doubts_is_said(scene: Path, tmp_path: Path) -> None:

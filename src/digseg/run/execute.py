@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from digseg.errors import InputError
+from digseg.errors import DigsegError, InputError
 from digseg.events import Callback, CancelToken, Notice, StageStarted, ignore
 from digseg.raster import Raster, Volume
 from digseg.run.ahead import LabelsAhead
@@ -108,17 +108,28 @@ def _written(passes: Passes, done: EngineResult, place: _Place, ahead: LabelsAhe
         seconds=done.seconds,
         model_seconds=done.meter.seconds,
     )
+    # 6. Labels, polygons, statistics, recipe.
+    passes.callback(StageStarted("write"))
+    try:
+        save_outputs(result, ahead.tiles())
+        if job.outputs.uncertainty is not None:
+            spread, again = passes.spread(), job.overwrite or job.resume
+            result.files += write_spread(opened, spread, job.outputs.uncertainty, overwrite=again)
+    except (DigsegError, OSError, MemoryError):
+        passes.callback(Notice(_left(result, place)))
+        raise
     if place.temporary and not done.failed:
         # Also when nobody closes the result: at its end, or at the end of the program.
         result._delete = weakref.finalize(result, shutil.rmtree, place.store, ignore_errors=True)
-    # 6. Labels, polygons, statistics, recipe.
-    passes.callback(StageStarted("write"))
-    result.files += save_outputs(result, ahead.tiles())
-    if job.outputs.uncertainty is not None:
-        spread, again = passes.spread(), job.overwrite or job.resume
-        result.files += write_spread(opened, spread, job.outputs.uncertainty, overwrite=again)
     passes.tidy()
     return result
+
+
+def _left(result: Result, place: _Place) -> str:
+    """What there is when an output could not be written, and how to come to the rest."""
+    names = ", ".join(path.name for path in result.files) or "nothing"
+    how = "--resume writes" if place.temporary else f"relabel {place.store} writes"
+    return f"Written and proved so far: {names}; {how} the rest without computing it again."
 
 
 def plan(job: Job) -> dict[str, Any]:

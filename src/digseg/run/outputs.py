@@ -82,17 +82,16 @@ def check_outputs(job: Job) -> None:
         raise UsageError(
             f"Probabilities are written as .zarr, not as {outputs.probabilities.name}."
         )
+    main = outputs.main
+    # A store that is being resumed has to be there, and of a run that could not write all of its
+    # outputs some are; every other output must not.
+    going_on = job.resume and main is not None and work_store_path(main).exists()
     for path in outputs:
-        # A store that is being resumed has to be there; every other output must not.
-        if (
-            path.exists()
-            and not job.overwrite
-            and not (job.resume and path == outputs.probabilities)
-        ):
+        resumed = going_on or (job.resume and path == outputs.probabilities)
+        if path.exists() and not job.overwrite and not resumed:
             raise OutputExistsError(
                 f"{path} exists already: choose another name, or replace it with --overwrite."
             )
-    main = outputs.main
     if main is not None and outputs.probabilities is None:
         left = work_store_path(main)
         if left.exists() and not (job.resume or job.overwrite):
@@ -178,13 +177,13 @@ def _prove(image: Raster | Volume, path: Path) -> None:
         raise VerificationError(f"{path} differs from the input: {told}.")
 
 
-def save_outputs(result: Result, tiles: Tiles | None = None) -> list[Path]:
-    """Write every output that the job names; returns the files, the main one first.
+def save_outputs(result: Result, tiles: Tiles | None = None) -> None:
+    """Write every output that the job names, and add each to the result's files as it is proved.
 
     ``tiles`` as for `write_labels`.
     """
     outputs = result.job.outputs
-    files: list[Path] = []
+    files = result.files
     replace = result.job.overwrite or result.job.resume
     if outputs.labels is not None:
         files += write_labels(
@@ -225,7 +224,6 @@ def save_outputs(result: Result, tiles: Tiles | None = None) -> list[Path]:
         files += io.write_mask(
             coverage, coverage_path(outputs.main, result.image), source=result.image, overwrite=True
         )
-    return files
 
 
 def write_recipe(recipe: dict[str, Any], output: Path) -> Path:

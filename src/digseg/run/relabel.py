@@ -81,7 +81,7 @@ def relabel(
         tiles=store.plan.lattice.count,
         failed_tiles=len(progress.failed_tiles),
     )  # fmt: skip
-    result.files += save_outputs(result)
+    save_outputs(result)
     return result
 
 
