@@ -19,7 +19,7 @@ from digseg.engine.estimate import check_disk, disk_bytes, fitted_plan, held_byt
 from digseg.engine.infer import Inference, Meter
 from digseg.engine.pipeline import STAGE, LocalRun
 from digseg.engine.plan import Block, Order, Plan
-from digseg.engine.state import RunState, identity_of
+from digseg.engine.state import RunState, identity_of, unbegun
 from digseg.engine.store import ProbabilityStore
 from digseg.engine.worker import Kit
 from digseg.errors import OutputExistsError
@@ -163,6 +163,8 @@ def open_run(
 ) -> tuple[ProbabilityStore, RunState]:
     """A new store, or the one to be finished."""
     identity = identity_of(source, model, prompts, settings)
+    if resume and unbegun(path):
+        shutil.rmtree(path)
     if resume and path.exists():
         store = ProbabilityStore.open(path, writable=True, backend=backend)
         return store, RunState.resume(store, identity)

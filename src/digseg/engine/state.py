@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 
 from digseg.engine.durable import Seal, sound, sync_files
 from digseg.engine.plan import Block
-from digseg.engine.store import ProbabilityStore
+from digseg.engine.store import PRIVATE, ProbabilityStore
 from digseg.errors import ResumeError
 from digseg.journal import Journal, differences
 from digseg.prompts import PromptSet
@@ -41,6 +42,25 @@ def identity_of(
         ],
         "settings": {key: value for key, value in values.items() if key not in _FREE},
     }
+
+
+def unbegun(path: Path) -> bool:
+    """Whether a run died before its journal was there: its store is headers and nothing else.
+
+    There is nothing to go on with and nothing to lose, so a resumed run lays it out again.
+    """
+    if not path.is_dir() or (path / PRIVATE / "journal").exists():
+        return False
+    names = (file.name for file in path.rglob("*") if file.is_file())
+    if not all(name.startswith("zarr.json") or name == "journal.partial" for name in names):
+        return False
+    try:
+        attributes = json.loads((path / "zarr.json").read_bytes()).get("attributes")
+    except FileNotFoundError:
+        return True
+    except (ValueError, AttributeError):  # another program's
+        return False
+    return not attributes or "digseg" in attributes
 
 
 class RunState:
