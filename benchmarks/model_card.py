@@ -3,8 +3,8 @@
     python -m benchmarks model_card --data FOLDER [--model DIR] [--limit N] [--planes 10]
     python -m benchmarks model_card --data FOLDER --again       # write again, measure nothing
 
-Writes ``docs/model-card.md`` with a sheet of examples, and ``README.md`` and ``figures.json`` in
-the model's folder. The defaults take a few minutes on two cores.
+Writes ``docs/model-card.md``, and ``README.md`` and ``figures.json`` in the model's folder. The
+defaults take a few minutes on two cores.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import Any
 
 from digseg.evaluate import EvaluateSettings, LabelledSet, open_sets
 from digseg.evaluate.card import figures, measure, render
-from digseg.evaluate.core import SetResult
 from digseg.model.registry import find_model
 
 ROOT = Path(__file__).resolve().parents[1]
 SPECIALISTS = Path(__file__).with_name("specialists.json")
-SHEET = "images/model-card.png"
+#: Made by ``python -m benchmarks scan``; quoted where it lies in the docs.
+SHEET = "images/scan.png"
 
 
 def main() -> int:
@@ -97,18 +97,14 @@ def _measure(
         "split": args.split,
     }
     model, began = load(folder, device="cpu"), time.monotonic()
-    results: list[SetResult] = []
     for item in sets:
         found = measure([item], model, settings)
-        results += found
         told["sets"] |= figures(found, sets)
         write(kept, json.dumps(told, indent=1) + "\n")
         for one in found:
             miou = one.values["miou"]
             shown = "-" if miou is None else f"{miou:.3f}"
             print(f"{time.monotonic() - began:6.0f} s  {item.name:28} {shown}", file=sys.stderr)
-    if len(results) > 1:
-        sheet(results, args.docs / SHEET)
     return told
 
 
@@ -116,36 +112,6 @@ def _accelerator() -> str:
     import torch
 
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU"
-
-
-def sheet(results: Sequence[SetResult], path: Path, count: int = 20) -> None:
-    """The middle picture of up to ``count`` sets: neither the best nor the worst of each."""
-    import numpy as np
-    from PIL import Image, ImageDraw
-
-    shown = [item for item in results if item.gallery.best]
-    step = max(1.0, len(shown) / count)
-    picked = [shown[int(i * step)] for i in range(min(count, len(shown)))]
-    if not picked:
-        return
-    side, gap, caption = 180, 4, 16
-    cell = (3 * side + 2 * gap, side + caption)
-    page = Image.new(
-        "RGB", (2 * cell[0] + 3 * gap, -(-len(picked) // 2) * (cell[1] + gap)), (255, 255, 255)
-    )
-    draw = ImageDraw.Draw(page)
-    for place, item in enumerate(picked):
-        one = item.gallery.best[len(item.gallery.best) // 2]
-        left, top = gap + (place % 2) * (cell[0] + gap), (place // 2) * (cell[1] + gap)
-        draw.text((left, top + 2), f"{item.name}: {one.name}, mIoU {one.score:.2f}", fill=(0, 0, 0))
-        for index, plane in enumerate((one.picture, one.truth, one.result)):
-            picture = Image.fromarray(np.ascontiguousarray(plane))
-            scale = side / max(picture.size)
-            size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-            how = Image.Resampling.BILINEAR if index == 0 else Image.Resampling.NEAREST
-            page.paste(picture.resize(size, how), (left + index * (side + gap), top + caption))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    page.quantize(256).save(path, optimize=True)
 
 
 def write(path: Path, text: str) -> None:

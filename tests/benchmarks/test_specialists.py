@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tests.evaluate.labelled_sets import write_set
 from tests.train.tiny import save_tiny
 
-from benchmarks import camvid, model_card, specialists
+from benchmarks import camvid, model_card, scan, specialists
 from digseg.prompts import Prompt
 
 
@@ -104,8 +105,7 @@ def test_model_card_is_one_command(
     assert told["sets"]["bright"]["n"] == told["sets"]["other"]["n"] == 1
     card = (docs / "model-card.md").read_text()
     assert card.startswith("# Model card: m")
-    assert "images/model-card.png" in card
-    assert (docs / "images" / "model-card.png").is_file()
+    assert "images/scan.png" not in card  # there is none
     readme = (model / "README.md").read_text()
     assert readme.startswith("---\nlicense:")
     assert "bright" in readme
@@ -122,3 +122,17 @@ def test_model_card_is_one_command(
     monkeypatch.setattr("sys.argv", [*words, "--again"])
     assert model_card.main() == 0
     assert (docs / "model-card.md").read_text() == card
+
+
+def test_scan_shows_picture_truth_and_result(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save_tiny(tmp_path / "m")
+    out = tmp_path / "scan.png"
+    words = ["scan", "--data", str(data), "--model", str(model), "--sets", "bright", "-o", str(out)]
+    monkeypatch.setattr("sys.argv", words)
+    assert scan.main() == 0
+    assert "1 pictures" in capsys.readouterr().out
+    with Image.open(out) as page:
+        colours = {tuple(rgb) for _, rgb in page.convert("RGB").getcolors(1 << 20) or []}
+    assert len(colours) > 4  # the picture, the truth's colour, frame and captions
