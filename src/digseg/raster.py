@@ -109,6 +109,8 @@ class Raster:
         top, bottom, left, right = window
         if bands is None:
             return np.asarray(self.data[:, top:bottom, left:right])
+        if bands == tuple(range(bands[0], bands[-1] + 1)):
+            return np.asarray(self.data[bands[0] : bands[-1] + 1, top:bottom, left:right])
         # One slice for each band: readers then touch only the bands asked for.
         return np.stack([np.asarray(self.data[band, top:bottom, left:right]) for band in bands])
 

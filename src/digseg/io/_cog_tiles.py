@@ -130,12 +130,12 @@ class Tiles:
             value = int(first)
             if value not in self._plain and len(self._plain) < 1024:
                 whole = np.full((self.side, self.side), first, dtype=self.dtype)
-                self._plain[value] = zlib.compress(whole, _LEVEL)
+                self._plain[value] = zlib.compress(whole.data, _LEVEL)
             if value in self._plain:
                 return self._plain[value]
         lacking = [(0, self.side - length) for length in tile.shape]
         whole = np.pad(tile, lacking, mode="edge") if lacking != [(0, 0), (0, 0)] else tile
-        return zlib.compress(np.ascontiguousarray(whole), _LEVEL)
+        return zlib.compress(np.ascontiguousarray(whole).data, _LEVEL)
 
     def _from_below(self, level: int, row: int, column: int) -> AnyArray:
         """An overview tile, made of up to four tiles of the level below."""
