@@ -127,6 +127,11 @@ def test_a_resumed_run_writes_the_same(job: Job, given: list[bool]) -> None:
     with execute(again, model=Brightness(), watched=True) as result:
         assert given == [True]
         assert of(job) == written_after(result)
+        ahead.scratch_path(result.store.path).write_bytes(b"of a run that was killed")
+        result.files[0].unlink()
+    with execute(again, model=Brightness(), watched=True) as result:  # nothing is left to do
+        assert of(job) == written_after(result)
+        assert left(job) == {"journal"}
 
 
 def test_what_goes_wrong_ahead_is_done_after(

@@ -8,6 +8,7 @@ the end. Where anything goes wrong here the labels are written as always, after 
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator
@@ -59,6 +60,8 @@ class LabelsAhead:
             self._thread.join()
         if self._tiles is not None:
             self._tiles.close()
+        with contextlib.suppress(OSError):  # of a run that was killed
+            scratch_path(self._path).unlink()
 
     def listener(self, callback: Callback) -> Callback:
         """``callback``, overheard."""
@@ -127,9 +130,16 @@ class LabelsAhead:
             self._mask = make_mask(self._image, store, self._job)
             # Whether tiles failed, and nodata has to be declared, shows at the end only.
             missing = int(np.iinfo(self._mask.labels.dtype).max)
-            self._tiles = tiles_for(self._mask, store.private / "labels.tiles", missing)
+            self._tiles = tiles_for(self._mask, scratch_path(self._path), missing)
         top, bottom, left, right = window
         self._tiles.put(top, left, np.asarray(self._mask.labels[top:bottom, left:right]))
+
+
+def scratch_path(store: Path) -> Path:
+    """Where the tiles lie until they are a file."""
+    from digseg.engine.store import PRIVATE
+
+    return store / PRIVATE / "labels.tiles"
 
 
 def _wanted(image: Raster | Volume, job: Job) -> bool:
