@@ -6,16 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.volumes import (
-    MARKERS,
-    _keep,
-    _kept,
-    change,
-    dice,
-    filled,
-    share_inside,
-    surface_dice,
-)
+from benchmarks._volume_scores import change, dice, share_inside, surface_dice
+from benchmarks.volumes import MARKERS, _keep, _kept, filled
 
 from digseg.types import BoolArray
 
