@@ -12,9 +12,10 @@ import asyncio
 import os
 import uuid
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
@@ -52,14 +53,22 @@ class DurableStore(LocalStore):
 
 def write_whole(path: Path, content: bytes | bytearray | memoryview) -> None:
     """Write a file under a temporary name and rename it."""
+    stream_whole(path, lambda file: file.write(content))
+
+
+def stream_whole(path: Path, write: Callable[[BinaryIO], object]) -> int:
+    """`write_whole` for what need not be in memory at once; returns the bytes of the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     try:
-        temporary.write_bytes(content)
+        with temporary.open("wb") as file:
+            write(file)
+            size = file.tell()
         os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+    return size
 
 
 def sync_files(paths: Iterable[Path]) -> None:

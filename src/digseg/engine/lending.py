@@ -8,7 +8,6 @@ computed again and gives the same.
 
 from __future__ import annotations
 
-import io
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from digseg.blend import Cell, Contribution
-from digseg.engine.durable import write_whole
+from digseg.engine.durable import stream_whole
 from digseg.engine.plan import Block
 from digseg.tiles import Tile
 from digseg.types import AnyArray
@@ -33,11 +32,11 @@ class Lending:
 
     def put(self, block: Block, parts: Sequence[Contribution]) -> int:
         """Lend the parts of a batch to a block; returns the bytes written."""
-        content = pack(parts)
         first = parts[0].tile
         name = f"{first.plane}.{first.row}.{first.column}{_SUFFIX}"
-        write_whole(self._folder / block.key / name, content)
-        return len(content)
+        arrays = _arrays(parts)
+        path = self._folder / block.key / name
+        return stream_whole(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
 
     def take(self, block: Block) -> Iterator[Contribution]:
         """All sound parts that were lent to a block, one file of them in memory at a time."""
@@ -62,8 +61,8 @@ class Lending:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def pack(parts: Sequence[Contribution]) -> memoryview:
-    """Bytes of some parts: an uncompressed ``.npz``."""
+def _arrays(parts: Sequence[Contribution]) -> dict[str, AnyArray]:
+    """Some parts as the members of an uncompressed ``.npz``."""
     arrays: dict[str, AnyArray] = {}
     for part in parts:
         name = f"{part.tile.plane},{part.tile.row},{part.tile.column}"
@@ -71,23 +70,10 @@ def pack(parts: Sequence[Contribution]) -> memoryview:
         arrays[f"{name}/valid"] = np.packbits(part.valid)
         for (row, column), values in part.cells.items():
             arrays[f"{name}/{row},{column}"] = values
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getbuffer()
+    return arrays
 
 
-def unpack(content: bytes | memoryview) -> list[Contribution]:
-    """Inverse of `pack`.
-
-    Raises
-    ------
-    zipfile.BadZipFile, ValueError, KeyError, EOFError
-        The bytes are torn.
-    """
-    return _parts(io.BytesIO(content))
-
-
-def _parts(file: io.BytesIO | Path) -> list[Contribution]:
+def _parts(file: Path) -> list[Contribution]:
     with np.load(file, allow_pickle=False) as arrays:
         names = [key.removesuffix("/window") for key in arrays.files if key.endswith("/window")]
         parts = []
