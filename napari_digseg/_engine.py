@@ -190,13 +190,15 @@ class Engine:
         begun = time.perf_counter()
         job = Job.from_recipe(command["recipe"])
         settings = job.settings.with_(planes="z")
+        whole = replace(job, region=None, outline=None, settings=settings)
         labels = preview(
-            self.image(replace(job, region=None, outline=None)),
+            self.image(whole),
             self.model(settings),
             job.prompts,
             settings,
             command["plane"],
             tuple(command["window"]),
+            whole=self._kept.source(whole),
         )
         self._say(
             {

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from digseg.raster import Raster, Volume
 from digseg.run.job import Job
 from digseg.settings import SegmentSettings
-from digseg.types import EncodingModel, SegmentationModel
+from digseg.types import EncodingModel, SegmentationModel, TileSource
 
 Loader = Callable[[SegmentSettings], SegmentationModel]
 
 _IMAGES = 4  # opened images kept
+_SOURCE_FIELDS = ("bands", "window", "percentiles", "planes", "context")
 _MODEL_FIELDS = ("model", "device", "steps", "ensemble", "seed")
 
 
@@ -30,6 +32,7 @@ class Kept:
     def __init__(self, load: Loader) -> None:
         self._load = load
         self._images: OrderedDict[tuple[Any, ...], Raster | Volume] = OrderedDict()
+        self._source: tuple[Raster | Volume, tuple[Any, ...], TileSource] | None = None
         self._model: tuple[tuple[Any, ...], SegmentationModel] | None = None
 
     def image(self, job: Job) -> Raster | Volume:
@@ -44,6 +47,17 @@ class Kept:
                 self._images.popitem(last=False)
         self._images.move_to_end(key)
         return part_of(self._images[key], job)
+
+    def source(self, job: Job) -> TileSource:
+        """The planes of a whole input: how values are stretched is measured once."""
+        from digseg.run.asked import source_of
+
+        image = self.image(replace(job, region=None, outline=None))
+        key = tuple(getattr(job.settings, name) for name in _SOURCE_FIELDS)
+        kept = self._source
+        if kept is None or kept[0] is not image or kept[1] != key:
+            kept = self._source = (image, key, source_of(image, job.settings))
+        return kept[2]
 
     def model(self, settings: SegmentSettings, *, bare: bool = False) -> SegmentationModel:
         """The model that the settings name, loaded once; it remembers the tiles it read.

@@ -26,6 +26,7 @@ def preview(
     plane: int,
     window: Window,
     side: int = SIDE,
+    whole: TileSource | None = None,
 ) -> AnyArray:
     """Labels of a window, at most ``side`` pixels long, in its proportions.
 
@@ -35,14 +36,17 @@ def preview(
         Canonical plane of a volume; 0 for a raster.
     window
         In pixels of the full resolution.
+    whole
+        The image's planes, where they were measured before.
 
     Returns
     -------
     Unsigned ``[h, w]``; 0 where nothing was found or there is no data.
     """
+    from digseg.run.asked import source_of
     from digseg.run.magnify import fitted
 
-    source, seen = coarse_source(image, settings, window, side)
+    source, seen = coarse_source(image, whole or source_of(image, settings), window, side)
     pixels, valid = source.read(plane, seen)
     looking = fitted(model, image, settings)
     tile, rows, columns = shrunk(pixels, side, looking.multiple)
@@ -56,15 +60,12 @@ def preview(
 
 
 def coarse_source(
-    image: Raster | Volume, settings: SegmentSettings, window: Window, side: int
+    image: Raster | Volume, source: TileSource, window: Window, side: int
 ) -> tuple[TileSource, Window]:
     """The coarsest overview that still has ``side`` pixels along the window, and the window in it.
 
     Values are stretched as those of the full resolution.
     """
-    from digseg.run.asked import source_of
-
-    source = source_of(image, settings)
     if isinstance(image, Volume):
         return source, window
     from digseg.run.sources import RasterSource

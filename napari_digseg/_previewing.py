@@ -11,6 +11,7 @@ import numpy as np
 from digseg.errors import DigsegError
 from digseg.raster import ClassTable
 from digseg.run.job import Job
+from digseg.types import AnyArray
 from napari_digseg import _protocol
 from napari_digseg._inputs import Target, placed_like
 from napari_digseg._labels import class_kwargs
@@ -31,6 +32,7 @@ class Previews:
     def __init__(self, desk: Controller) -> None:
         self._desk = desk
         self._layer: Any = None
+        self._kind = ""  # what of the layer can't be moved
         self._asked: dict[int, tuple[Any, Target]] = {}
         self._waiting: tuple[Any, Future[Target]] | None = None
 
@@ -96,26 +98,36 @@ class Previews:
         desk = self._desk
         if message["id"] not in self._asked or desk.running:
             return
-        from napari.layers import Labels
-
         layer, target = self._asked[message["id"]]
         labels = _protocol.unpack(message["labels"])
         top, bottom, left, right = message["window"]
         starts = (top, left) if target.ndim == 2 else (message["plane"], top, left)
         steps = np.ones(target.ndim)
         steps[-2:] = (bottom - top) / labels.shape[0], (right - left) / labels.shape[1]
-        kwargs = placed_like(layer, target, starts, tuple(steps))
-        classes = ClassTable.of(desk.state.prompts)
-        self.clear()
+        place = placed_like(layer, target, starts, tuple(steps))
         data = labels if target.ndim == 2 else labels[None]
-        self._layer = Labels(
-            data.copy(), name=NAME, opacity=0.55, **class_kwargs(classes), **kwargs
-        )
-        active = desk.viewer.layers.selection.active
-        desk.viewer.add_layer(self._layer)
-        desk.viewer.layers.selection.active = active
+        self._put(data.copy(), class_kwargs(ClassTable.of(desk.state.prompts)), place)
         phase = desk.status.phase if desk.status.phase in ("finished", "stopped") else "idle"
         desk.say(phase, f"Preview of what is on screen, in {message['seconds']:.1f} s.")
+
+    def _put(self, data: AnyArray, classes: dict[str, Any], place: dict[str, Any]) -> None:
+        """Show labels in the layer that is there: a new one takes the event loop half a second."""
+        from napari.layers import Labels
+
+        moving = {key: place[key] for key in ("scale", "translate")}
+        kind = str([data.ndim, classes, {**place, **dict.fromkeys(moving)}])
+        viewer = self._desk.viewer
+        if self._layer is not None and self._layer in viewer.layers and kind == self._kind:
+            self._layer.data = data
+            for key, value in moving.items():
+                setattr(self._layer, key, value)
+            return
+        self.clear()
+        self._kind = kind
+        self._layer = Labels(data, name=NAME, opacity=0.55, **classes, **place)
+        active = viewer.layers.selection.active
+        viewer.add_layer(self._layer)
+        viewer.layers.selection.active = active
 
     def failed(self, message: Message) -> None:
         self._desk.say(self._desk.status.phase, message["message"], problem=True)

@@ -43,7 +43,6 @@ class Advanced(QWidget):
         form = QFormLayout(self)
         form.setContentsMargins(0, 0, 0, 0)
         self.model = _combo(models, settings.model, "A shipped model, or the folder of one.")
-        self.model.setEditable(True)
         self.device = _combo(
             ["auto", "cpu", "cuda", "mps"], settings.device, "auto takes a GPU where there is one."
         )
@@ -62,7 +61,6 @@ class Advanced(QWidget):
         self.bands.setPlaceholderText("as in the file")
         self.bands.setToolTip("Bands shown to the model as red, green, blue, from 1: 4,3,2.")
         self.ct_window = _combo(["auto", *CT_WINDOWS], "auto", "CT window, or two numbers in HU.")
-        self.ct_window.setEditable(True)
         self.planes = _combo(
             ["z", "y", "x", "zyx"], settings.planes, "Slice axis of a volume; zyx fuses all three."
         )
@@ -85,8 +83,11 @@ class Advanced(QWidget):
             ("", self.fill_holes),
         ):
             form.addRow(label, widget)
-        for combo in (self.model, self.device, self.ct_window, self.planes):
+        for combo in (self.device, self.planes):
             combo.currentTextChanged.connect(self._take)
+        for combo in (self.model, self.ct_window):
+            _until_done(combo).connect(self._take)
+            combo.activated.connect(self._take)
         for spin in (self.tile, self.overlap, self.steps, self.ensemble, self.seed):
             spin.valueChanged.connect(self._take)
         self.bands.editingFinished.connect(self._take)
@@ -144,6 +145,18 @@ def _combo(items: list[str], current: str, tip: str) -> QComboBox:
     combo.setCurrentText(current)
     combo.setToolTip(tip)
     return combo
+
+
+def _until_done(combo: QComboBox) -> Any:
+    """Let a person type into a box; the signal that tells when they have done so.
+
+    Half a folder's name is no folder, and half a window no window.
+    """
+    combo.setEditable(True)
+    combo.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+    line = combo.lineEdit()
+    assert line is not None
+    return line.editingFinished
 
 
 def _spin(low: int, high: int, step: int, value: int, tip: str) -> QSpinBox:

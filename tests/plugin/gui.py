@@ -28,3 +28,10 @@ def typed(widget: Any, *prompts: str) -> None:
 def done(widget: Any) -> Callable[[], bool]:
     control = widget.controller
     return lambda: control.status.phase == "finished" and not control.run.busy
+
+
+def fill(box: Any, text: str) -> None:
+    """Type into a box with a list, and press Enter."""
+    box.lineEdit().selectAll()
+    QTest.keyClicks(box.lineEdit(), text)
+    QTest.keyClick(box.lineEdit(), Qt.Key.Key_Return)
