@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,34 +86,26 @@ def mask_of(data: Any, meta: Mapping[str, Any]) -> Mask:
 
 
 def classes_of(data: Any, meta: Mapping[str, Any]) -> ClassTable:
-    """Ids, names and colours of a Labels layer; ids without a name are called "class N"."""
-    ours = (meta.get("metadata") or {}).get(KEY, {}).get("classes")
-    if ours:
-        return ClassTable(
-            tuple(
-                ClassEntry(
-                    int(item["id"]),
-                    str(item["name"]),
-                    tuple(item["color"]),
-                    tuple(item.get("synonyms", ())),
-                )
-                for item in ours
-            )
-        )
-    names = _feature_names(meta.get("features"))
-    colors = _direct_colors(meta.get("colormap"))
-    present = {int(value) for value in np.unique(np.asarray(data)) if value > 0}
-    ids = sorted(present | {key for key in names if key > 0})
-    return ClassTable(
-        tuple(
-            ClassEntry(
-                label,
-                names.get(label, f"class {label}"),
-                colors.get(label, color_of(names.get(label, ""), index)),
-            )
-            for index, label in enumerate(ids)
-        )
-    )
+    """Ids, names and colours of a Labels layer, as it shows them; others are "class N"."""
+    remembered = (meta.get("metadata") or {}).get(KEY, {})
+    ours = remembered.get("classes") or []
+    known = {int(item["id"]): item for item in ours}
+    names = {label: str(item["name"]) for label, item in known.items()}
+    names = names or _feature_names(meta.get("features"))
+    present: set[int] = set()
+    # Ours are complete as long as nobody paints, which takes an array in memory.
+    if not ours or isinstance(data, np.ndarray):
+        present = {int(value) for value in np.unique(np.asarray(data)) if value > 0}
+    ids = sorted((present | {key for key in names if key > 0}) - {remembered.get("nodata")})
+    colors = _shown_colors(meta.get("colormap"), ids)
+    entries = []
+    for index, label in enumerate(ids):
+        item = known.get(label, {})
+        name = names.get(label, f"class {label}")
+        unseen = tuple(item["color"]) if item else color_of(names.get(label, ""), index)
+        synonyms = tuple(item.get("synonyms", ()))
+        entries.append(ClassEntry(label, name, colors.get(label, unseen), synonyms))
+    return ClassTable(tuple(entries))
 
 
 def _unsigned(data: Any, classes: ClassTable) -> Any:
@@ -139,12 +131,18 @@ def _feature_names(features: Any) -> dict[int, str]:
     return {}
 
 
-def _direct_colors(colormap: Any) -> dict[int, tuple[int, int, int]]:
-    table = colormap if isinstance(colormap, Mapping) else getattr(colormap, "color_dict", None)
-    if table is None:
+def _shown_colors(colormap: Any, ids: Sequence[int]) -> dict[int, tuple[int, int, int]]:
+    """Colours of labels on screen; labels that are transparent there are not among them."""
+    if colormap is None:
         return {}
+    colors: dict[int, Any] = {}
+    for label in ids:
+        if isinstance(colormap, Mapping):
+            colors[label] = colormap.get(label)
+        elif hasattr(colormap, "map"):
+            colors[label] = colormap.map(label)
     return {
-        int(key): tuple(round(float(value) * 255) for value in list(color)[:3])  # type: ignore[misc]
-        for key, color in table.items()
-        if key is not None
+        label: tuple(round(255 * float(part)) for part in color[:3])  # type: ignore[misc]
+        for label, color in colors.items()
+        if color is not None and (len(color) < 4 or color[3] > 0)
     }

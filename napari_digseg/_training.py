@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from digseg.errors import DigsegError
 from napari_digseg._dataset import Example, write_set
 from napari_digseg._protocol import Message
-from napari_digseg._status import Training, duration
+from napari_digseg._status import Training, at_home, duration
 
 if TYPE_CHECKING:
     from napari_digseg._controller import Controller
@@ -83,7 +83,8 @@ class Trainer:
             self._tell(Training(message=str(error), problem=True))
             return
         if not is_free(wish.output):
-            told = f"{wish.output} holds something already: name another folder for the new model."
+            there = at_home(wish.output)
+            told = f"{there} holds something already: name another folder for the new model."
             self._tell(Training(message=told, problem=True))
             return
         # Cutting a large layer into pictures takes seconds: not in the event loop.
@@ -158,12 +159,13 @@ class Trainer:
         self.now = replace(self.now, losses=losses, message=told)
 
     def _hear_trained(self, message: Message) -> None:
+        folder = at_home(Path(message["model"]).parent)
         self.now = replace(
             self.now,
             active=False,
             model=message["model"],
             picture=message["picture"],
-            message=f"Trained, in {Path(message['model']).parent}. Left: before, right: after.",
+            message=f"Trained, in {folder}. Left: before, right: after.",
         )
 
     def failed(self, message: Message) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QPixmap
 from qtpy.QtWidgets import (
     QDoubleSpinBox,
@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_digseg._labels import classes_of
+from napari_digseg._status import at_home
 from napari_digseg._training import Wish, free_folder
 from napari_digseg._widgets._curve import LossCurve
 from napari_digseg._widgets._session import Panel
@@ -45,8 +46,13 @@ class TrainWidget(Panel):
         act = self.controller
         self.image = LayerBox(act, "image", "The image that was painted on.", self._set_image)
         self.labels = LayerBox(
-            act, "labels", "Labels that were painted on the image.", self._list_classes
+            act, "labels", "Labels that were painted on the image.", self._choose_labels
         )
+        self._watched: Any = None
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.timeout.connect(self._list_again)
+        self.destroyed.connect(lambda: self._watch(None))
         self.classes = _class_table()
         self.steps = QSpinBox()
         self.steps.setRange(1, 100_000)
@@ -55,7 +61,7 @@ class TrainWidget(Panel):
         self.minutes.setRange(0.1, 10_000)
         self.minutes.setValue(10)
         self.minutes.setDecimals(1)
-        self._offered = str(free_folder(_OWN))
+        self._offered = at_home(free_folder(_OWN))
         self.output = QLineEdit(self._offered)
         self.output.setToolTip("Folder of the new model.")
         self.browse = button("…", self._browse, "Choose the folder of the new model.")
@@ -133,7 +139,26 @@ class TrainWidget(Panel):
     def _set_image(self, name: str) -> None:
         self.controller.set(replace(self.controller.state, layer=name))
 
-    def _list_classes(self, *_: Any) -> None:
+    def _choose_labels(self, name: str) -> None:
+        self._watch(next((layer for layer in self.viewer.layers if layer.name == name), None))
+        self._list_classes()
+
+    def _watch(self, layer: Any) -> None:
+        """Follow a Labels layer: what is painted on it, and in which colours."""
+        for watched, act in ((self._watched, "disconnect"), (layer, "connect")):
+            if watched is not None:
+                getattr(watched.events.paint, act)(self._hear_paint)
+                getattr(watched.events.colormap, act)(self._list_again)
+        self._watched = layer
+
+    def _hear_paint(self, event: Any) -> None:
+        """A label that was not painted before gets its row, to be named."""
+        painted = str(event.source.selected_label)
+        listed = [self.classes.item(line, 0).text() for line in range(self.classes.rowCount())]
+        if painted not in ["0", *listed]:
+            self._later.start()  # napari tells of a stroke before it is in the data
+
+    def _list_classes(self) -> None:
         name = self.labels.currentText()
         self.classes.setRowCount(0)
         if name and name in self.viewer.layers:
@@ -151,9 +176,9 @@ class TrainWidget(Panel):
         self.classes.setFixedHeight(_ROW * (shown + 1) + 2)
 
     def _start(self) -> None:
-        self._list_unnamed()
+        self._list_again()
         if self.output.text() == self._offered:  # it may hold a model by now
-            self._offered = str(free_folder(_OWN))
+            self._offered = at_home(free_folder(_OWN))
             self.output.setText(self._offered)
         self.controller.trainer.start(
             Wish(
@@ -165,8 +190,8 @@ class TrainWidget(Panel):
             )
         )
 
-    def _list_unnamed(self) -> None:
-        """Labels painted since the table was filled get a row."""
+    def _list_again(self, *_: Any) -> None:
+        """List labels and colours as they are now; names that were typed stay."""
         typed = self.names()
         self._list_classes()
         for line in range(self.classes.rowCount()):

@@ -206,6 +206,33 @@ def test_colours_of_a_painted_layer_are_kept() -> None:
     assert classes.entries[0].color == (255, 128, 0)
 
 
+def test_colours_are_those_on_screen_whoever_chose_them() -> None:
+    layer = Labels(np.array([[0, 5], [7, 0]], np.uint8))  # napari's own, shuffled
+    layer.new_colormap(3)
+    classes = classes_of(layer.data, layer.as_layer_data_tuple()[1])
+    assert [entry.id for entry in classes.entries] == [5, 7]
+    for entry in classes.entries:
+        shown = layer.get_color(entry.id)[:3]
+        np.testing.assert_allclose(np.array(entry.color) / 255, shown, atol=0.002)
+
+
+def test_what_is_painted_on_our_labels_counts_as_well() -> None:
+    """On a copy to paint on, in colours that a person changed, one more label is painted."""
+    labels = np.array([[0, 1], [2, 255]], np.uint8)
+    _, meta, _ = mask_layer(Mask(labels, Grid.of((2, 2)), CLASSES, nodata=255))
+    layer = Labels(labels, **meta)
+    layer.colormap = {None: "transparent", 1: "#010203", 9: "#0a0b0c"}
+    layer.data[0, 0] = 9
+    classes = classes_of(layer.data, layer.as_layer_data_tuple()[1])
+    told = [(entry.id, entry.name, entry.color) for entry in classes.entries]
+    one, two = CLASSES.entries[:2]
+    assert told == [
+        (1, one.name, (1, 2, 3)),
+        (2, two.name, two.color),  # transparent on screen: the colour that it had
+        (9, "class 9", (10, 11, 12)),
+    ]
+
+
 def test_metadata_of_another_shape_is_not_believed() -> None:
     metadata = {KEY: {"grid": grid_to_dict(UTM)}}
     grid = grid_of_layer((10, 10), scale=(3, 3), metadata=metadata)

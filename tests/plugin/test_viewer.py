@@ -16,12 +16,13 @@ from qtpy.QtGui import QDropEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 from tests.io.dicom_files import ct_series
-from tests.plugin.gui import Wait, done, segment_widget, typed
+from tests.plugin.gui import Wait, done, fill, segment_widget, typed
 from tests.train.tiny import save_tiny
 
 from digseg.grid import Grid
 from digseg.io.images import write_image
 from digseg.raster import Volume
+from digseg.settings import CT_WINDOWS
 
 
 def make_tif(folder: Path) -> tuple[Path, tuple[int, ...]]:
@@ -205,7 +206,7 @@ def test_a_time_point_is_segmented_where_the_slider_stands(
     assert viewer.dims.nsteps[0] == 3
     widget = segment_widget(viewer)
     typed(widget, "bright")
-    widget.advanced.ct_window.setCurrentText("-100,200")
+    fill(widget.advanced.ct_window, "-100,200")
     counts = []
     for time_point in (1, 2):
         viewer.dims.set_current_step(0, time_point)
@@ -227,6 +228,31 @@ def test_settings_of_the_person_are_in_the_form(viewer: Any, plugin_settings: An
     assert not widget.live_preview.isChecked()
     assert widget.advanced.device.currentText() == "cpu"
     assert widget.controller.state.settings.memory == 2 << 30
+
+
+def test_boxes_that_one_types_in_wait_until_one_is_done(viewer: Any) -> None:
+    viewer.add_image(np.zeros((8, 64, 64), np.int16), name="picture")
+    widget = segment_widget(viewer)
+    heard: list[Any] = []
+    widget.controller.listeners.append(lambda: heard.append(widget.controller.state.settings))
+    window, model = widget.advanced.ct_window, widget.advanced.model
+    window.lineEdit().clear()
+    QTest.keyClicks(window.lineEdit(), "-100,")  # no window yet, and no complaint either
+    model.lineEdit().clear()
+    QTest.keyClicks(model.lineEdit(), "/models/ow")
+    assert not heard
+    assert not widget.prompts.complaint.isVisibleTo(widget)
+    fill(window, "-100,200")
+    fill(model, "/models/own")
+    assert heard[-1].window == (-100.0, 200.0)
+    assert heard[-1].model == "/models/own"
+    fill(window, "-100,")
+    assert widget.prompts.complaint.isVisibleTo(widget)
+    assert window.findText("-100,") < 0  # what was typed is not offered later
+    window.setCurrentText("lung")
+    window.activated.emit(window.currentIndex())  # as a person picks it from the list
+    assert widget.controller.state.settings.window == CT_WINDOWS["lung"]
+    assert not widget.prompts.complaint.isVisibleTo(widget)
 
 
 def test_a_model_chosen_on_the_shelf_stays_chosen(viewer: Any) -> None:
@@ -285,6 +311,35 @@ def test_labels_become_a_model_with_a_curve_and_a_picture(
     assert model(tile, (Prompt("meadow"), Prompt("woods"))).shape == (1, 2, 64, 64)
     names = (tmp_path / "own").glob("**/*")
     assert any(path.suffix == ".safetensors" for path in names)
+
+
+def test_classes_are_listed_in_the_colours_of_the_layer(
+    trainer: Any, viewer: Any, wait: Wait
+) -> None:
+    layer = viewer.layers["painted"]
+    table = trainer.classes
+
+    def shown(line: int) -> Any:
+        return table.item(line, 0).icon().pixmap(16).toImage().pixelColor(8, 8).getRgbF()[:3]
+
+    def same() -> None:
+        for line in range(table.rowCount()):
+            label = int(table.item(line, 0).text())
+            # A virtual display has 16 bits.
+            np.testing.assert_allclose(shown(line), layer.get_color(label)[:3], atol=1 / 30)
+
+    same()
+    before = shown(0)
+    table.item(0, 1).setText("meadow")
+    layer.new_colormap()
+    assert shown(0) != before
+    same()
+    layer.selected_label = 6
+    layer.paint((5, 100), 6)
+    wait(lambda: table.rowCount() == 3)
+    assert table.item(2, 0).text() == "6"
+    assert trainer.names()[1] == "meadow"
+    same()
 
 
 def test_a_training_stops_when_told(trainer: Any, wait: Wait) -> None:
