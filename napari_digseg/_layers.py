@@ -153,7 +153,7 @@ def _composite(source: RasterSource, *, alpha: bool) -> WindowArray:
         if ready:
             pixels = source.raster.read(window, source.bands)
             valid = source.raster.validity(window, pixels)
-            picture[..., :3] = np.stack(three_channels(pixels), axis=-1)
+            picture[..., :3] = np.stack(list(three_channels(pixels)), axis=-1)
             if not valid.all():
                 picture[~valid] = 0
         else:
