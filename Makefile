@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # One thread that waits passively: forwards of a tiny model slow down by spinning otherwise.
 TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1
 
-.PHONY: demo test lint format bench setup display clean
+.PHONY: demo test screenshots lint format bench setup display clean
 
 demo: $(BIN)/python
 	$(BIN)/python tools/setup_env.py
@@ -16,6 +16,10 @@ demo: $(BIN)/python
 
 test: setup display
 	$(TEST_ENV) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# What a person sees, on a virtual display; the pictures of the tutorial stay as they are.
+screenshots: setup display
+	$(TEST_ENV) $(BIN)/python tools/screenshots.py --folder screenshots
 
 lint: setup
 	$(BIN)/ruff check .
@@ -40,4 +44,4 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) build dist demo-output
+	rm -rf $(VENV) build dist demo-output screenshots

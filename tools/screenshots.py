@@ -1,103 +1,33 @@
 """Take the pictures of docs/tutorial.md with the shipped model, in a real viewer.
 
-``python tools/screenshots.py`` takes all of them, ``python tools/screenshots.py volume train``
-some. Without a display it starts one of its own (``xvfb-run`` has to be there).
+Files are dropped on the window, segmented, saved, and opened again in a new viewer. ``python
+tools/screenshots.py`` takes all pictures, ``python tools/screenshots.py volume train`` some,
+``--folder NAME`` puts them elsewhere. Without a display it starts one of its own (``xvfb-run`` has
+to be there). What is on a picture is checked as far as a program can: it is not blank, and what is
+saved lies where the image lies.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image
+from hands import FOLDER, ask, dropped, reopened, run, sample, save, settle, shot, wait
 
-FOLDER = Path(__file__).parents[1] / "docs" / "images"
-WIDTH = 1200
-DOCK = 410
 _CHILD = "DIGSEG_ONE_PICTURE"  # set in the process that takes one group
-MOST_BYTES = 400_000
-
-
-def spin(seconds: float) -> None:
-    """Let the event loop run."""
-    from qtpy.QtWidgets import QApplication
-
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        QApplication.processEvents()
-        time.sleep(0.01)
-
-
-def wait(holds: Callable[[], bool], seconds: float = 1200) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > end:
-            raise TimeoutError(f"waited {seconds} s")
-        spin(0.02)
-
-
-def shot(viewer: Any, name: str) -> None:
-    spin(0.8)
-    pixels = viewer.screenshot(canvas_only=False, flash=False)[..., :3]
-    picture = Image.fromarray(np.ascontiguousarray(pixels))
-    height = round(WIDTH * picture.height / picture.width)
-    picture = picture.resize((WIDTH, height), Image.Resampling.LANCZOS)
-    # The commonest colours of a median cut miss small labels: cover the whole range instead.
-    picture = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=4)
-    path = FOLDER / f"{name}.png"
-    picture.save(path, optimize=True)
-    size = path.stat().st_size
-    print(f"{name}: {size} bytes", flush=True)
-    assert size < MOST_BYTES
-
-
-def opened(sample: str) -> tuple[Any, Any]:
-    import napari
-    from qtpy.QtCore import Qt
-
-    viewer = napari.Viewer()
-    viewer.window._qt_window.resize(1440, 900)
-    viewer.open_sample("napari-digseg", sample)
-    viewer.canvas.overlays.scale_bar.visible = True
-    dock, widget = viewer.window.add_plugin_dock_widget("napari-digseg", "Segment by text")
-    viewer.window._qt_window.resizeDocks([dock], [DOCK], Qt.Orientation.Horizontal)
-    widget.live_preview.setChecked(False)
-    return viewer, widget
-
-
-def ask(widget: Any, *prompts: str) -> None:
-    for prompt in prompts:
-        widget.prompts.entry.setText(prompt)
-        widget.prompts.entry.returnPressed.emit()
-
-
-def run(widget: Any) -> None:
-    control = widget.controller
-    widget.run.click()
-    wait(lambda: control.status.phase in ("finished", "failed", "stopped"))
-    assert control.status.phase == "finished", control.status
-    wait(lambda: not control.run.busy)
-    settle(control)
-
-
-def settle(control: Any) -> None:
-    spin(0.3)
-    control.run.live.settle()
-    spin(0.3)
 
 
 def scene() -> None:
-    """A satellite scene from opening to measuring."""
-    viewer, widget = opened("scene")
+    """A satellite scene from the dropped file to the saved one, opened again."""
+    image = sample("scene.tif")
+    viewer, widget = dropped(image, "drop-scene")
     control = widget.controller
-    spin(0.5)
     shot(viewer, "open-scene")
     ask(widget, "trees=forest", "crops=fields,farmland", "built-up area=buildings")
     widget.preview.click()
@@ -115,12 +45,16 @@ def scene() -> None:
     wait(lambda: review.table.rowCount() > 0)
     dock.raise_()
     shot(viewer, "review")
+    viewer.window._qt_window.tabifiedDockWidgets(dock)[0].raise_()
+    save(widget, image.with_name("scene-labels.tif"))
+    shot(viewer, "save-scene")
     viewer.close()
+    reopened(image.with_name("scene-labels.tif"), image, "reopened-scene")
 
 
 def shape() -> None:
     """A drawn shape that limits the result."""
-    viewer, widget = opened("scene")
+    viewer, widget = dropped(sample("scene.tif"))
     widget.region.setCurrentText("drawn shape")
     drawing = widget.controller.add_drawing()
     corners = [(30, 20), (25, 130), (90, 205), (190, 170), (150, 60)]
@@ -133,52 +67,97 @@ def shape() -> None:
 
 
 def volume() -> None:
-    """A slab of a CT."""
-    viewer, widget = opened("volume")
+    """A CT from the dropped file over a run that is watched and stopped to the saved one."""
+    image = sample("ct.nii.gz")
+    viewer, widget = dropped(image)
+    control = widget.controller
     viewer.dims.set_current_step(0, 36)
-    spin(0.5)
+    shot(viewer, "open-volume")
     ask(widget, "liver", "spleen", "left kidney", "right kidney", "vertebrae=spine")
+    control.runs.want_coverage(True)
+    widget.run.click()
+    wait(lambda: control.run is not None and control.run.blocks_done >= 3)
+    settle(control)
+    shot(viewer, "running-volume")
+    widget.cancel.click()
+    wait(lambda: control.status.phase == "stopped")
+    shot(viewer, "stopped-volume")
+    control.runs.want_coverage(False)
     widget.region.setCurrentText("slab")
     widget.first.setValue(34)
     widget.last.setValue(38)
     run(widget)
     shot(viewer, "segmented-volume")
+    save(widget, image.with_name("ct-labels.nii.gz"))
+    shot(viewer, "save-volume")
+    viewer.close()
+    reopened(image.with_name("ct-labels.nii.gz"), image, "reopened-volume")
+
+
+def zarr() -> None:
+    """The same CT as an OME-Zarr, dropped."""
+    from digseg import io
+    from digseg.io.images import write_image
+
+    image = Path.home() / "ct.ome.zarr"
+    write_image(io.read(sample("ct.nii.gz")), image)
+    viewer, widget = dropped(image)
+    viewer.dims.set_current_step(0, 36)
+    ask(widget, "liver", "spleen", "vertebrae=spine")
+    widget.region.setCurrentText("slice")
+    run(widget)
+    save(widget, image.with_name("ct-labels.ome.zarr"))
+    shot(viewer, "zarr-volume")
     viewer.close()
 
 
 def models() -> None:
     """The list of models and a card."""
-    viewer, _ = opened("scene")
+    viewer, _ = dropped(sample("scene.tif"))
     dock, _ = viewer.window.add_plugin_dock_widget("napari-digseg", "Models", tabify=True)
     dock.raise_()
     shot(viewer, "models")
     viewer.close()
 
 
+#: Outlines ``(row, column)`` of what is painted on the scene: pasture by the river, and forest.
+_MEADOW = (
+    ((21, 141), (21, 181), (32, 176), (37, 161), (34, 150), (37, 141)),
+    ((40, 160), (59, 158), (59, 137), (48, 125), (52, 121), (41, 142)),
+    ((57, 165), (44, 187), (56, 192), (62, 206), (77, 186), (66, 175)),
+)
+_WOODS = (
+    ((82, 52), (81, 86), (96, 84), (116, 66), (124, 60), (122, 48), (110, 50), (96, 51)),
+    ((2, 44), (2, 76), (14, 80), (26, 70), (40, 52), (38, 43)),
+)
+
+
 def train() -> None:
     """Fine-tuning on painted labels."""
-    viewer, widget = opened("scene")
-    labels = np.zeros((224, 224), np.uint8)
-    labels[62:95, 150:205] = 1
-    labels[120:142, 25:70] = 2
+    viewer, widget = dropped(sample("scene.tif"))
     image = viewer.layers["scene"]
-    viewer.add_labels(
-        labels,
+    painted = viewer.add_labels(
+        np.zeros((224, 224), np.uint8),
         name="painted",
         scale=image.scale,
         translate=image.translate,
         units=image.units,
-        features={"index": [0, 1, 2], "name": ["background", "meadow", "woods"]},
     )
     dock, trainer = viewer.window.add_plugin_dock_widget("napari-digseg", "Train", tabify=True)
     dock.raise_()
-    control = widget.controller
-    trainer.output.setText(str(control.folder / "own-model"))
+    for label, outlines in ((1, _MEADOW), (2, _WOODS)):
+        painted.selected_label = label
+        for outline in outlines:
+            painted.paint_polygon(np.asarray(outline, float), label)
+    wait(lambda: trainer.classes.rowCount() == 2, 20)
+    trainer.classes.item(0, 1).setText("meadow")
+    trainer.classes.item(1, 1).setText("woods")
+    painted.mode = "pan_zoom"
     trainer.steps.setValue(30)
     trainer.start.click()
+    control = widget.controller
     wait(lambda: not control.trainer.now.active, 2400)
     assert control.trainer.now.model, control.trainer.now.message
-    trainer.output.setText("own-model")
     shot(viewer, "train")
     viewer.close()
 
@@ -187,20 +166,25 @@ PICTURES = {
     "scene": scene,
     "shape": shape,
     "volume": volume,
+    "zarr": zarr,
     "models": models,
     "train": train,
 }
 
 
-def main(names: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Each group in a process of its own: one that fails costs none of the others."""
-    unknown = set(names) - set(PICTURES)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="GROUP", help=f"some of {', '.join(PICTURES)}")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the pictures go")
+    asked = parser.parse_args(arguments)
+    unknown = set(asked.names) - set(PICTURES)
     if unknown:
         print(f"There are no pictures {sorted(unknown)}; there are {sorted(PICTURES)}.")
         return 2
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    if names and os.environ.get(_CHILD):
-        PICTURES[names[0]]()
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    if asked.names and os.environ.get(_CHILD):
+        PICTURES[asked.names[0]]()
         return 0
     display: list[str] = []
     if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
@@ -209,11 +193,15 @@ def main(names: list[str]) -> int:
             return 2
         display = ["xvfb-run", "-a", "-s", "-screen 0 1600x1000x24"]
     failed = []
-    for name in names or PICTURES:
+    for name in asked.names or PICTURES:
         command = [*display, sys.executable, "-W", "ignore", __file__, name]
-        environment = {**os.environ, _CHILD: "1"}
-        if subprocess.run(command, check=False, env=environment).returncode:
-            failed.append(name)
+        # A home of its own: settings and models of whoever takes the pictures are not on them.
+        with tempfile.TemporaryDirectory(prefix="home-") as home:
+            pictures = str(asked.folder.resolve())
+            own = {_CHILD: "1", "HOME": home, "XDG_CONFIG_HOME": home, "DIGSEG_PICTURES": pictures}
+            environment = {**os.environ, **own}
+            if subprocess.run(command, check=False, env=environment).returncode:
+                failed.append(name)
     if failed:
         print(f"failed: {', '.join(failed)}")
     return 1 if failed else 0
