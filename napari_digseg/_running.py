@@ -208,6 +208,7 @@ class Runs:
         if isinstance(event, RunPlanned):
             run.tiles = event.tiles
             run.count_blocks(0, event.blocks)
+            run.begun = time.monotonic()  # what came before was loading
             told = "Segmenting."
         elif isinstance(event, BlockWritten):
             if run.attach(desk.viewer, desk.state, lambda: desk.running):
