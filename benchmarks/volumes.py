@@ -18,7 +18,7 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -216,12 +216,26 @@ def main() -> None:
         if args.ensemble and "uncertainty" not in entry:
             entry["uncertainty"] = _uncertainty(cases, base, args.ensemble)
             _keep(args.json, asked, found)
-    command = f"python -m benchmarks volumes {shlex.join(sys.argv[1:])}"
-    report = f"{table(found)}\n\n{machine()}:\n\n```\n{command}\n```"
+    report = f"{table(found)}\n\n{machine()}:\n\n```\n{told(sys.argv[1:])}\n```"
     print(report)
     if args.write is not None:
         text = args.write.read_text(encoding="utf-8")
         args.write.write_text(filled(text, report), encoding="utf-8")
+
+
+def told(words: Sequence[str]) -> str:
+    """The command line for the page: without the places of this machine."""
+    shown: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word in ("--json", "--write"):
+            next(rest, None)
+        elif word == "--data":
+            next(rest, None)
+            shown += [word, "FOLDER"]
+        else:
+            shown.append(word)
+    return f"python -m benchmarks volumes {shlex.join(shown)}"
 
 
 def _kept(path: Path | None, asked: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks._volume_scores import change, dice, share_inside, surface_dice
-from benchmarks.volumes import MARKERS, _keep, _kept, filled
+from benchmarks.volumes import MARKERS, _keep, _kept, filled, told
 
 from digseg.types import BoolArray
 
@@ -64,3 +64,17 @@ def test_figures_of_another_model_are_not_kept(tmp_path: Path) -> None:
     _keep(figures, "model a", {"set": {"ways": {}}})
     assert _kept(figures, "model a") == {"set": {"ways": {}}}
     assert _kept(figures, "model b") == {}
+
+
+def test_page_names_no_place_of_the_machine() -> None:
+    words = [
+        "--data",
+        "/home/me/data",
+        "--ensemble",
+        "4",
+        "--json",
+        "/tmp/a.json",
+        "--write",
+        "p.md",
+    ]
+    assert told(words) == "python -m benchmarks volumes --data FOLDER --ensemble 4"
