@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -150,3 +151,15 @@ def test_what_goes_wrong_ahead_is_done_after(
         assert given == [False]
         assert of(job) == written_after(result)
         assert left(job) == {"journal"}
+
+
+def test_a_store_that_is_taken_away_meanwhile_is_no_crash(job: Job, tmp_path: Path) -> None:
+    """As when a run finds nothing that it could keep; an exception of a thread fails a test."""
+    image = io.read(job.input)
+    with execute(job, model=Brightness(), watched=True) as result:
+        store = result.store.path
+    for part in ("coverage", "probabilities"):
+        shutil.rmtree(store / part, ignore_errors=True)
+    with ahead.LabelsAhead(image, job, store) as labels:
+        labels.listener(lambda event: None)(BlockWritten(0, (0, SHAPE[0], 0, SHAPE[1]), 1, 1, 1))
+        assert labels.tiles() is None

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 #: Side of a window of labels that is taken at once: tiles of two levels, a few megabytes.
 _SIDE = 1024
-_FAULTS = (OSError, RuntimeError, ValueError, DigsegError)
+#: A store that was taken away (the run found nothing to keep) is a KeyError of zarr.
+_FAULTS = (OSError, RuntimeError, ValueError, LookupError, DigsegError)
 
 
 class LabelsAhead:
