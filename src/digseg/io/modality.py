@@ -66,6 +66,21 @@ def guess(
     return "other", "modality other: the values are neither those of a CT nor of an MR"
 
 
+def of_array(voxels: LazyArray, path: Path) -> tuple[Modality, str]:
+    """Modality of an array whose format knows none, and the note: a CT or ``"other"``.
+
+    Stacks of a microscope and probabilities come in such files, too, so that nothing but a CT is
+    told by the values; unsigned ones hold no Hounsfield units and are not sampled.
+    """
+    told = _bids(path)
+    if told is None and np.dtype(voxels.dtype).kind not in "if":
+        return "other", "modality other: unsigned values are no Hounsfield units"
+    kind, note = guess(voxels, path)
+    if told is None and kind != "CT":
+        return "other", "modality other: the values are not those of a CT"
+    return kind, note
+
+
 def sample(voxels: LazyArray) -> AnyArray:
     """Finite values of an even grid of at most 64 x 64 voxels on at most 16 planes."""
     chosen, rows, columns = _lattice(voxels.shape)

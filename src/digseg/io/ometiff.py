@@ -17,7 +17,7 @@ import numpy as np
 
 from digseg.errors import CorruptInputError, DigsegError, UnsupportedInputError, UsageError
 from digseg.grid import Grid
-from digseg.io import geotiff, tiff_guard
+from digseg.io import geotiff, modality, tiff_guard
 from digseg.io._planes import Planes, check_dtype, native
 from digseg.io._zarr_axes import Axes
 from digseg.io.files import identity
@@ -77,7 +77,8 @@ def _read(path: str, time: int, series: str | None) -> Raster | Volume:
     ]
     grid = _grid(levels[0].shape if deep else levels[0].shape[1:], axes)
     if deep:
-        return Volume(levels[0], grid, time_points=times, source=source)
+        kind, note = modality.of_array(levels[-1], Path(path))
+        return Volume(levels[0], grid, kind, times, source, {"notes": (note,)})
     colors = ("red", "green", "blue", "alpha")[: levels[0].shape[0]] if "S" in image.axes else ()
     meta = {"colors": colors} if colors else {}
     return Raster(levels[0], grid, levels=tuple(levels[1:]), source=source, meta=meta)

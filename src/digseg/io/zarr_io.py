@@ -12,6 +12,7 @@ import numpy as np
 
 from digseg.errors import CorruptInputError, UnsupportedInputError, UsageError
 from digseg.grid import Grid
+from digseg.io import modality
 from digseg.io._planes import Planes, check_dtype, native
 from digseg.io._zarr_axes import Axes, axes_of
 from digseg.io._zarr_store import Tree, check_claims, failures, open_array, tree_of
@@ -73,10 +74,11 @@ def read(path: str, *, time: int = 0, series: str | None = None) -> Raster | Vol
         channels = axes.size(first.shape, "c")
         if not 0 <= channel < channels:
             raise UsageError(f"There is no channel {channel}: {path} has {channels}, from 0.")
-        shape = tuple(axes.size(first.shape, name) for name in "zyx")
-        pick = Planes(_Level(image.tree, image.paths[0]), axes, time, channel)
-        data = WindowArray(shape, native(first.dtype), pick)
-        return Volume(data, grid, time_points=times, source=source, meta=meta)
+        data = _stack(image, image.paths[0], axes, time, channel)
+        coarse = _stack(image, image.paths[-1], axes, time, channel)
+        kind, note = modality.of_array(coarse, Path(path))
+        meta["notes"] = (note,)
+        return Volume(data, grid, kind, times, source, meta)
     levels = []
     for level in image.paths:
         array = open_array(image.tree, level)
@@ -94,6 +96,14 @@ def read(path: str, *, time: int = 0, series: str | None = None) -> Raster | Vol
         source=source,
         meta=meta,
     )
+
+
+def _stack(image: _Image, level: str, axes: Axes, time: int, channel: int) -> WindowArray:
+    """One channel of one time point, ``[z, y, x]``."""
+    array = open_array(image.tree, level)
+    shape = tuple(axes.size(array.shape, name) for name in "zyx")
+    pick = Planes(_Level(image.tree, level), axes, time, channel)
+    return WindowArray(shape, native(array.dtype), pick)
 
 
 def read_mask(path: str) -> Mask:
