@@ -18,7 +18,7 @@ from digseg.model.adapter import quiet
 from digseg.model.pipeline import DiGSegPipeline
 from digseg.train.augment import AugmentSettings
 from digseg.train.batch import TextCache, collate
-from digseg.train.loop import Progress, factor_of, train
+from digseg.train.loop import Progress, factor_of, kind_of, train
 from digseg.train.mix import Share
 from digseg.train.sampler import Sampler
 from digseg.train.settings import TrainSettings
@@ -125,7 +125,7 @@ def test_what_learns_in_which_stage(folder: Path) -> None:
 
 
 def test_it_learns(folder: Path, tmp_path: Path) -> None:
-    """Forty steps on one picture bring the cross-entropy of its masks down by a third."""
+    """Forty steps on one picture bring what its masks are judged by down by a third."""
     told: list[Progress] = []
     settings = replace(QUICK, steps=40, rate=5e-3, diffusion_share=0.0, latent_weight=0.0)
 
@@ -135,7 +135,7 @@ def test_it_learns(folder: Path, tmp_path: Path) -> None:
         return Sampler([LAND], {"land": [picture()]}, {"land": share}, texts.aligned)
 
     train(fresh(folder), easy, settings, tmp_path, told.append)
-    losses = [done.losses["entropy"] for done in told]
+    losses = [done.losses["loss"] for done in told]
     assert np.mean(losses[-5:]) < 0.67 * np.mean(losses[:3])
     assert told[-1].pictures_per_second > 0
 
@@ -162,7 +162,7 @@ def test_restarts_teach_every_part(folder: Path) -> None:
     trainee = Trainee(pipeline, QUICK).train()
     texts = TextCache(pipeline.tokenizer, pipeline.text_encoder, pipeline.text_pathway)
     drawn = sampler_of(texts).draw(np.random.default_rng(0))
-    loss, told = trainee(collate([drawn], texts, torch.device("cpu")), True)
+    loss, told = trainee(collate([drawn], texts, torch.device("cpu")), "diffusion")
     loss.backward()
     assert set(told) == {"diffusion", "restart"}
     for part in ("unet", "text_pathway", "mask_decoder", "image_encoder"):
@@ -170,6 +170,31 @@ def test_restarts_teach_every_part(folder: Path) -> None:
             p.grad.abs().sum() for p in getattr(trainee, part).parameters() if p.grad is not None
         ]
         assert torch.stack(moved).sum() > 0, part
+
+
+def test_steps_are_shared_out_as_asked() -> None:
+    settings = TrainSettings(match_batch=2, match_weight=1.0, match_share=0.6, diffusion_share=0.1)
+    rng = np.random.default_rng(0)
+    kinds = [kind_of(settings, rng) for _ in range(2000)]
+    assert kinds.count("match") / 2000 == pytest.approx(0.6, abs=0.04)
+    assert kinds.count("diffusion") / 2000 == pytest.approx(0.1, abs=0.03)
+    assert {kind_of(replace(settings, stage=1), rng) for _ in range(20)} == {"diffusion"}
+    with pytest.raises(UsageError, match="needs pictures"):
+        replace(settings, match_batch=0)
+
+
+def test_matches_alone_leave_the_unet_in_peace(folder: Path) -> None:
+    pipeline = fresh(folder)
+    settings = replace(QUICK, batch=1, match_batch=2, match_weight=1.0, match_share=0.5)
+    trainee = Trainee(pipeline, settings).train()
+    texts = TextCache(*_text_of(pipeline))
+    drawn = [sampler_of(texts).draw(np.random.default_rng(n)) for n in range(2)]
+    loss, told = trainee(collate(drawn, texts, torch.device("cpu")), "match")
+    loss.backward()
+    assert set(told) == {"match"}
+    assert loss.item() == pytest.approx(told["match"], rel=1e-5)
+    assert all(p.grad is None for p in trainee.unet.parameters())
+    assert trainee.text_pathway.matches[-1].key.weight.grad.abs().sum() > 0
 
 
 def test_direct_matches_are_judged_over_all_pictures_and_the_unet_over_the_first(
@@ -185,7 +210,7 @@ def test_direct_matches_are_judged_over_all_pictures_and_the_unet_over_the_first
         settings = replace(QUICK, batch=1, match_batch=further, match_weight=0.5)
         trainee = Trainee(pipeline, settings).train()
         texts = TextCache(*_text_of(pipeline))
-        loss, told = trainee(collate(drawn[: 1 + further], texts, torch.device("cpu")), False)
+        loss, told = trainee(collate(drawn[: 1 + further], texts, torch.device("cpu")), "mask")
         loss.backward()
         losses.append(told)
         gradients.append([p.grad for p in trainee.unet.parameters() if p.grad is not None])
@@ -210,7 +235,7 @@ def test_gradient_checkpointing_changes_no_gradient(folder: Path) -> None:
         texts = TextCache(pipeline.tokenizer, pipeline.text_encoder, pipeline.text_pathway)
         rng = np.random.default_rng(0)
         batch = collate([sampler_of(texts).draw(rng)], texts, torch.device("cpu"))
-        loss, _ = trainee(batch, False)
+        loss, _ = trainee(batch, "mask")
         loss.backward()
         gradients.append({n: p.grad for n, p in trainee.learning() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys()

@@ -36,23 +36,40 @@ def test_an_absent_prompt_with_an_empty_answer_costs_nothing() -> None:
     assert wrong == pytest.approx(1 - 50 / 66)
 
 
+def _dice(logp: torch.Tensor, target: torch.Tensor) -> float:
+    """Of each prompt's chance and truth ``[K, H, W]``, one pixel added above and below."""
+    soft = logp[1:].exp()
+    both = (soft * target).sum((1, 2))
+    return float((1 - (2 * both + 1) / (soft.sum((1, 2)) + target.sum((1, 2)) + 1)).mean())
+
+
 def test_choice_is_a_softmax_against_a_background_of_zero() -> None:
     logits = torch.tensor([[[1.0, -2.0, 0.5]], [[0.0, 3.0, -1.0]]])  # [2,1,3]
     target = torch.tensor([[[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]]])  # third pixel: background
     scores = torch.cat([torch.zeros(1, 1, 3), logits])
     logp = torch.log_softmax(scores, 0)
     expected = -(logp[1, 0, 0] + logp[2, 0, 1] + logp[0, 0, 2]) / 3  # equal shares: equal weights
-    assert choice_loss(logits, target, torch.ones(1, 3)).item() == pytest.approx(expected.item())
+    total = float(expected) + _dice(logp, target)
+    assert choice_loss(logits, target, torch.ones(1, 3)).item() == pytest.approx(total)
 
 
 def test_choice_weighs_by_the_inverse_root_of_the_share() -> None:
     logits = torch.tensor([[[2.0, 1.0, 0.0, 0.0, 0.0]]])
     target = torch.tensor([[[1.0, 0.0, 0.0, 0.0, 0.0]]])
     logp = torch.log_softmax(torch.cat([torch.zeros(1, 1, 5), logits]), 0)
-    rare, common = (1 / 5) ** -0.25, (4 / 5) ** -0.25
+    rare, common = (1 / 5) ** -0.5, (4 / 5) ** -0.5
     total = rare * logp[1, 0, 0] + common * logp[0, 0, 1:].sum()
     expected = -total / (rare + 4 * common)
-    assert choice_loss(logits, target, torch.ones(1, 5)).item() == pytest.approx(expected.item())
+    assert choice_loss(logits, target, torch.ones(1, 5)).item() == pytest.approx(
+        expected.item() + _dice(logp, target)
+    )
+
+
+def test_choice_among_absent_prompts_is_cross_entropy_alone() -> None:
+    logits = torch.tensor([[[1.0, -1.0]]])
+    expected = (math.log1p(math.exp(1)) + math.log1p(math.exp(-1))) / 2
+    found = choice_loss(logits, torch.zeros(1, 1, 2), torch.ones(1, 2))
+    assert found.item() == pytest.approx(expected)
 
 
 def test_choice_without_a_valid_pixel_is_zero_and_differentiable() -> None:
@@ -71,5 +88,5 @@ def test_overlapping_masks_are_left_out_of_the_choice() -> None:
     both, told = mask_loss(logits, target, valid, rows, torch.tensor([True, False]))
     first = choice_loss(logits[:2], target[:2], valid[0])
     assert told["choice"] == pytest.approx(first.item())
-    parts = told["entropy"] + told["dice"] + 0.5 * told["choice"]
+    parts = 0.5 * told["entropy"] + 0.5 * told["dice"] + told["choice"]
     assert both.item() == pytest.approx(parts, rel=1e-5)

@@ -36,11 +36,14 @@ def main() -> None:
     parser.add_argument("--stage1", type=float, default=8, help="minutes")
     parser.add_argument("--stage2", type=float, default=90, help="minutes")
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--match-batch", type=int, default=8, help="pictures without the U-Net")
+    parser.add_argument("--match-batch", type=int, default=4, help="pictures without the U-Net")
+    parser.add_argument("--match-share", type=float, default=0.6, help="steps without the U-Net")
     parser.add_argument("--encoder-from", type=int, default=4, help="first stage that learns")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rate", type=float, default=8e-4)
-    parser.add_argument("--precision", default="bf16", help="no, bf16 or fp16")
+    parser.add_argument(
+        "--precision", default="no", help="bf16 is faster where a CPU has it, far slower elsewhere"
+    )
     parser.add_argument("--decay", type=float, default=0.3, help="share with a falling rate")
     parser.add_argument("--mix", default=None)
     args = parser.parse_args()
@@ -61,10 +64,11 @@ def main() -> None:
             threads=args.threads,
             decay=args.decay,
             ema=0.98 if stage == 1 else 0.998,
-            diffusion_share=0.12,
+            diffusion_share=0.06,
             mixed_precision=args.precision,
             match_batch=args.match_batch if stage == 2 else 0,
-            match_weight=0.5 if stage == 2 else 0.0,
+            match_share=args.match_share if stage == 2 else 0.0,
+            match_weight=1.0 if stage == 2 else 0.0,
             encoder_from=args.encoder_from,
         )
         print(settings.to_json(), flush=True)

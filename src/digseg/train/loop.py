@@ -18,7 +18,7 @@ from digseg.model.pipeline import DiGSegPipeline
 from digseg.train.batch import TextCache, collate
 from digseg.train.sampler import Sampler
 from digseg.train.settings import TrainSettings
-from digseg.train.stages import Trainee
+from digseg.train.stages import Step, Trainee
 from digseg.train.state import FILE, RunningMean, load_state, save_state
 
 #: Columns of ``loss.csv``.
@@ -48,6 +48,16 @@ def factor_of(step: int, share: float, settings: TrainSettings) -> float:
     warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
     left = (1 - share) / settings.decay if settings.decay else 1.0
     return warm * (0.5 - 0.5 * math.cos(math.pi * min(1.0, max(0.0, left))))
+
+
+def kind_of(settings: TrainSettings, rng: np.random.Generator) -> Step:
+    """What the next step is judged by."""
+    if settings.stage == 1:
+        return "diffusion"
+    drawn = rng.random()
+    if drawn < settings.diffusion_share:
+        return "diffusion"
+    return "match" if drawn < settings.diffusion_share + settings.match_share else "mask"
 
 
 def train(
@@ -131,13 +141,12 @@ def train(
         factor = factor_of(step, share, settings)
         for group in prepared.param_groups:
             group["lr"] = group["initial_lr"] * factor
-        batch = collate(
-            [sampler.draw(rng) for _ in range(settings.batch + settings.match_batch)],
-            texts,
-            accelerator.device,
-        )
-        diffusion = settings.stage == 1 or rng.random() < settings.diffusion_share
-        loss, told = wrapped(batch, diffusion)
+        # Alike in all processes, which wait for each other: kinds take unlike times.
+        kind = kind_of(settings, np.random.default_rng([settings.seed, step]))
+        count = {"match": 0, "mask": settings.batch, "diffusion": settings.batch}[kind]
+        count += 0 if kind == "diffusion" else settings.match_batch
+        batch = collate([sampler.draw(rng) for _ in range(count)], texts, accelerator.device)
+        loss, told = wrapped(batch, kind)
         prepared.zero_grad(set_to_none=True)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(trainee.parameters(), settings.clip)

@@ -27,6 +27,8 @@ class TrainSettings:
     match_batch
         Further pictures a step that are judged by their direct matches with the text alone,
         without the U-Net, at a fraction of the cost. Needs a pipeline that matches directly.
+    match_share
+        Share of the steps of stage 2 that hold pictures of that kind alone.
     match_weight
         Weight of the direct matches' own loss, over all pictures (0: none).
     rate
@@ -70,6 +72,7 @@ class TrainSettings:
     minutes: float = 0.0
     batch: int = 4
     match_batch: int = 0
+    match_share: float = 0.0
     match_weight: float = 0.0
     rate: float = 1e-3
     encoder_rate: float = 2e-4
@@ -99,6 +102,12 @@ class TrainSettings:
             f"The batch can't be {self.batch}.": self.batch < 1,
             "Further pictures to be matched need a weight of their loss above 0.": (
                 self.match_batch < 0 or (self.match_batch > 0 and self.match_weight <= 0)
+            ),
+            f"The share of steps lies between 0 and 1, not {self.match_share}.": (
+                not 0 <= self.match_share <= 1
+            ),
+            "A share of steps without the U-Net needs pictures to be matched in them.": (
+                self.match_share > 0 and not self.match_batch
             ),
             f"The learning rate has to be positive, not {self.rate}.": self.rate <= 0,
             f"The EMA decay lies between 0 and 1, not {self.ema}.": not 0 <= self.ema < 1,

@@ -8,7 +8,7 @@ the mask itself, through the mask decoder; a small share of its steps repeats st
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ from digseg.model.pipeline import DiGSegPipeline
 from digseg.train.batch import Batch
 from digseg.train.losses import mask_loss
 from digseg.train.settings import TrainSettings
+
+#: What a step is judged by: the mask, the direct matches alone, or the diffusion of mask latents.
+Step = Literal["mask", "match", "diffusion"]
 
 #: Pixels by which a neighbouring slice's mask may be off, in training.
 NEIGHBOUR_SHIFT = 8
@@ -114,11 +117,14 @@ class Trainee(nn.Module):
         """Names and parameters that learn."""
         return ((n, p) for n, p in self.named_parameters() if p.requires_grad)
 
-    def forward(self, batch: Batch, diffusion: bool) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, batch: Batch, kind: Step) -> tuple[Tensor, dict[str, float]]:
         """The loss of a batch, and its parts for the log."""
-        if not diffusion:
+        if kind == "match":
+            encoded = network.encode_image(self.parts, batch.pixels)
+            loss, told = self.match_loss(batch, encoded)
+            return self.settings.match_weight * loss, told
+        if kind == "mask":
             return self.mask_loss(batch)
-        batch = batch.head(self.settings.batch)
         if self.settings.stage == 2 and self.mask_decoder is not None:
             return self.restart_loss(batch)
         loss = self.diffusion_loss(batch)
