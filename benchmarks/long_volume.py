@@ -1,6 +1,7 @@
 """Memory of a run over long volumes: 512 x 512 x 250 against 512 x 512 x 2,000, a cheap model.
 
-    python -m benchmarks long_volume [--slices 250 2000] [--planes z] [--prompts 2] [--memory 1GiB]
+    python -m benchmarks long_volume [--slices 250 2000] [--planes z] [--propagate] [--prompts 2]
+                                     [--memory 1GiB]
 
 Each length runs in a process of its own on a NIfTI file made for it; the growth of peak memory
 over the idle process, time and tiles are printed.
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from digseg.prompts import Prompt, PromptSet
+from digseg.settings import Planes
 from digseg.types import Float32Array
 
 SIDE = 512
@@ -35,6 +37,17 @@ class Cheap:
 
     def __call__(self, tiles: Float32Array, prompts: Sequence[Prompt]) -> Float32Array:
         return np.stack([tiles[:, 1] * (1 - 0.01 * k) for k in range(len(prompts))], axis=1)
+
+    def continue_from(
+        self,
+        tiles: Float32Array,
+        prompts: Sequence[Prompt],
+        previous: Float32Array,
+        strength: float,
+    ) -> Float32Array:
+        """The mean of its own answer and the neighbours', weighted by the noise."""
+        found: Float32Array = strength * self(tiles, prompts) + (1 - strength) * previous
+        return found
 
 
 def make(path: Path, slices: int) -> None:
@@ -56,7 +69,7 @@ def make(path: Path, slices: int) -> None:
             file.write((plane + noise[index % 8]).tobytes())
 
 
-def child(path: str, planes: str, prompts: int, memory: str) -> None:
+def child(path: str, planes: Planes, prompts: int, memory: str, propagate: bool) -> None:
     """One run; prints JSON."""
     from digseg.memory import PeakMeter
     from digseg.run.execute import execute
@@ -65,7 +78,7 @@ def child(path: str, planes: str, prompts: int, memory: str) -> None:
 
     names = [f"rod {index}" for index in range(prompts)]
     target = Path(path).with_name("mask.nii")
-    settings = SegmentSettings(planes=planes, memory=parse_size(memory))  # type: ignore[arg-type]
+    settings = SegmentSettings(planes=planes, memory=parse_size(memory), propagate=propagate)
     job = Job(path, PromptSet.parse(names), settings, Outputs(labels=target))
     begun = time.perf_counter()
     with PeakMeter() as meter, execute(job, model=Cheap()) as result:
@@ -80,12 +93,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--slices", nargs="+", type=int, default=[250, 2000])
     parser.add_argument("--planes", default="z", choices=("z", "y", "x", "zyx"))
+    parser.add_argument("--propagate", action="store_true", help="with the second pass")
     parser.add_argument("--prompts", type=int, default=2)
     parser.add_argument("--memory", default="1GiB", help="what the run may use")
     parser.add_argument("--child", default=None, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        child(args.child, args.planes, args.prompts, args.memory)
+        child(args.child, args.planes, args.prompts, args.memory, args.propagate)
         return
     print("| slices | voxels | growth of memory | peak | tiles | seconds |")
     print("|---|---|---|---|---|---|")
@@ -95,7 +109,7 @@ def main() -> None:
             make(path, slices)
             words = [sys.executable, "-m", "benchmarks", "long_volume", "--child", str(path)]
             words += ["--planes", args.planes, "--prompts", str(args.prompts)]
-            words += ["--memory", args.memory]
+            words += ["--memory", args.memory, *(["--propagate"] if args.propagate else [])]
             told = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
             row = json.loads(told.strip().splitlines()[-1])
         growth, peak = (f"{row[key] / 2**20:.0f} MiB" for key in ("growth", "peak"))

@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, default=None, help="page with markers to fill")
     args = parser.parse_args()
     chosen = [way for way in WAYS if way.name in args.ways]
-    base = SegmentSettings(model=args.model)
+    base = SegmentSettings(model=args.model, propagate=False)
     model = load_model(base)
     asked = f"{model.identity} {args.split} {args.limit} {args.longest} {args.ensemble}"
     found = _kept(args.json, asked)

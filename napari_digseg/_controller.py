@@ -296,4 +296,5 @@ def _folder(preferences: Preferences) -> Path:
 def _settings(preferences: Preferences) -> SegmentSettings:
     memory = int(preferences.memory_gib * (1 << 30)) or None
     device: Any = preferences.device
-    return SegmentSettings(model=preferences.model, device=device, memory=memory)
+    # One pass: labels come while a person looks, and a prompt can be added to a finished run.
+    return SegmentSettings(model=preferences.model, device=device, memory=memory, propagate=False)

@@ -30,10 +30,13 @@ def job_of(desk: Controller, layer: Any, target: Target) -> tuple[Job, Region]:
     spread = None
     if desk.state.uncertainty and desk.state.settings.ensemble > 1:
         spread = desk.folder / f"{stem}-spread{'.tif' if target.ndim == 2 else '.nii.gz'}"
+    settings = desk.state.run_settings.with_(time=target.time)
+    if target.ndim == 2:
+        settings = settings.with_(propagate=None)  # of volumes: no word of the command line
     job = Job(
         target.path,
         desk.state.prompts,
-        desk.state.run_settings.with_(time=target.time),
+        settings,
         Outputs(probabilities=desk.folder / f"{stem}.zarr", uncertainty=spread),
         region=None if region.bounds is None else target.file_bounds(region.bounds),
         outline=None if region.drawn is None else target.file_outline(region.drawn),

@@ -104,9 +104,6 @@ def zarr() -> None:
     viewer, widget = dropped(image)
     viewer.dims.set_current_step(0, 36)
     ask(widget, "liver", "spleen", "vertebrae=spine")
-    window = widget.advanced.ct_window  # an OME-Zarr does not say that it is a CT
-    window.setCurrentText("soft-tissue")
-    window.activated.emit(window.currentIndex())
     widget.region.setCurrentText("slice")
     run(widget)
     save(widget, image.with_name("ct-labels.ome.zarr"))

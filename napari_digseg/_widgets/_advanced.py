@@ -64,6 +64,12 @@ class Advanced(QWidget):
         self.planes = _combo(
             ["z", "y", "x", "zyx"], settings.planes, "Slice axis of a volume; zyx fuses all three."
         )
+        self.propagate = QCheckBox("second pass from neighbours")
+        self.propagate.setToolTip(
+            "Volumes: each slice again, from what its neighbours gave. Better organs, twice the "
+            "time; a prompt can't be added to such a run."
+        )
+        self.propagate.setChecked(bool(settings.propagate))
         self.largest = QCheckBox("largest part only")
         self.largest.setToolTip("Volumes: keep the largest connected part of each label.")
         self.fill_holes = QCheckBox("fill holes")
@@ -79,6 +85,7 @@ class Advanced(QWidget):
             ("Bands", self.bands),
             ("CT window", self.ct_window),
             ("Planes", self.planes),
+            ("", self.propagate),
             ("Clean-up", self.largest),
             ("", self.fill_holes),
         ):
@@ -91,6 +98,7 @@ class Advanced(QWidget):
         for spin in (self.tile, self.overlap, self.steps, self.ensemble, self.seed):
             spin.valueChanged.connect(self._take)
         self.bands.editingFinished.connect(self._take)
+        self.propagate.toggled.connect(self._take)
         self.largest.toggled.connect(self._take)
         self.fill_holes.toggled.connect(self._take)
         self.uncertainty.toggled.connect(self._take)
@@ -122,6 +130,7 @@ class Advanced(QWidget):
                 bands=bands,
                 window=None if window in ("", "auto") else parse_window(window),
                 planes=self.planes.currentText(),
+                propagate=self.propagate.isChecked(),
                 largest=self.largest.isChecked(),
                 fill_holes=self.fill_holes.isChecked(),
             )

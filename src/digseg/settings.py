@@ -137,7 +137,8 @@ class SegmentSettings:
         Millimetres of a pixel that the model sees in a volume's planes; 0 takes the file's own,
         `None` makes them square where they are not.
     propagate
-        Start each slice from its neighbour's result.
+        Start each slice of a volume from its neighbours' results, in a second pass; `None` does
+        what the model recommends (see `digseg.run.passes.settled`).
     context
         Neighbouring slices are given to the model as its outer channels.
     largest, fill_holes, minimum_ml
@@ -171,7 +172,7 @@ class SegmentSettings:
     planes: Planes = "z"
     time: int = 0
     spacing: float | None = None
-    propagate: bool = False
+    propagate: bool | None = None
     context: bool = True
     largest: bool = False
     fill_holes: bool = False

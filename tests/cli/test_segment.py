@@ -92,6 +92,22 @@ def test_dry_run_computes_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_dry_run_counts_every_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = {}
+    ways = (("--no-propagate",), ("--propagate",), ("--planes", "zyx"), ("--planes", "x"))
+    for way in ways:
+        words = (VOLUME, "-p", "liver", "-o", tmp_path / "mask.nii.gz", *way)
+        assert run("segment", *words, "--dry-run", "--json") == 0
+        told[way] = json.loads(capsys.readouterr().out)
+    plain, again, three, side = (told[way] for way in ways)
+    assert [found["passes"] for found in (plain, again, three, side)] == [1, 2, 3, 1]
+    assert again["tiles"] == 2 * plain["tiles"]
+    assert again["disk_bytes"] == 2 * plain["disk_bytes"]
+    assert three["tiles"] > plain["tiles"] + side["tiles"]
+    assert three["disk_bytes"] > 3 * plain["disk_bytes"]  # and the fused maps
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("words", "code", "hint"),
     [

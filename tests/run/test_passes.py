@@ -206,6 +206,49 @@ def test_propagation_starts_from_the_neighbours() -> None:
         assert joined.labels[4].sum() == 16
 
 
+@dataclass
+class Recommending(Brightness):
+    """Says itself that a second pass helps it."""
+
+    recommended = {"propagate": True}  # noqa: RUF012 - as a model's configuration gives it
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "settled"),
+    [
+        (Recommending(), {}, True),
+        (Recommending(), {"propagate": False}, False),
+        (Recommending(), {"planes": "zyx"}, False),
+        (Recommending(), {"ensemble": 2}, False),
+        (Brightness(), {}, False),
+        (Brightness(), {"propagate": True}, True),
+    ],
+    ids=str,
+)
+def test_a_second_pass_is_taken_where_the_model_recommends_it(
+    model: Brightness, asked: dict[str, object], settled: bool
+) -> None:
+    body = np.zeros((9, 8, 8), dtype=np.float32)
+    body[:, 2:6, 2:6] = 100.0
+    body[4] = 0.0
+    with digseg.segment(
+        upright(body), ["organ"], model=model, threshold=0.4, **{**SETTINGS, **asked}
+    ) as result:
+        # The recipe says what was done, whatever a later version would choose.
+        assert result.recipe["settings"]["propagate"] is settled
+        flag = "--propagate" if settled else "--no-propagate"
+        assert flag in result.recipe["command"].split()
+        if asked.get("planes") != "zyx":
+            assert bool(result.labels[4].any()) is settled
+
+
+def test_a_picture_has_no_second_pass() -> None:
+    raster = digseg.Raster(np.zeros((1, 8, 8), np.uint8), Grid.of((8, 8)))
+    with digseg.segment(raster, ["it"], model=Recommending()) as result:
+        assert result.recipe["settings"]["propagate"] is None
+        assert "propagate" not in result.recipe["command"]
+
+
 def test_what_a_model_cannot_do_is_said_before_it_starts() -> None:
     volume = upright(two_kidneys())
     with pytest.raises(UsageError, match="can't start from"):

@@ -114,7 +114,11 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--series", default=None, help="which series of a DICOM folder, or page of a TIFF"
     )
     volumes.add_argument(
-        "--propagate", action="store_true", help="start each slice from its neighbour's result"
+        "--propagate",
+        action=argparse.BooleanOptionalAction,
+        default=_DEFAULT.propagate,
+        help="start each slice from its neighbours' results, in a second pass "
+        "(default: as the model recommends, for one slice axis and a single answer)",
     )
     volumes.add_argument(
         "--no-context",

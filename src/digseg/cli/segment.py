@@ -102,9 +102,11 @@ def run_job(
     ``expected_model`` is the identity that a recipe names; another one is said, not hidden.
     """
     from digseg.cli.output import ProgressListener, print_json
-    from digseg.run.execute import execute, plan
+    from digseg.run.execute import execute
 
     if dry_run:
+        from digseg.run.planned import plan
+
         found = plan(job)
         if as_json:
             print_json(found)
@@ -135,7 +137,8 @@ def _print_plan(found: dict[str, Any]) -> None:
     from digseg.cli.output import console
 
     out = console()
-    out.print(f"{found['tiles']} tiles in {found['blocks']} blocks", highlight=False)
+    passes = f" in {found['passes']} passes" if found["passes"] > 1 else ""
+    out.print(f"{found['tiles']} tiles in {found['blocks']} blocks{passes}", highlight=False)
     for key in ("memory_bytes", "disk_bytes", "vram_bytes"):
         if found.get(key):
             name = key.removesuffix("_bytes").replace("vram", "GPU memory")

@@ -16,9 +16,8 @@ from digseg.raster import Raster, Volume
 from digseg.run.ahead import LabelsAhead
 from digseg.run.asked import source_of
 from digseg.run.job import Job
-from digseg.run.magnify import fitted
 from digseg.run.outputs import check_image, check_outputs, save_outputs, work_store_path
-from digseg.run.passes import Passes
+from digseg.run.passes import Passes, settled
 from digseg.run.region import part_of
 from digseg.run.uncertainty import write_spread
 from digseg.run.views import make_mask
@@ -70,7 +69,7 @@ def execute(
     # 1. Refuse what can't be written before anything is read.
     check_outputs(job)
     # 2. Open the input and choose what the model sees of it.
-    opened = _open(job, callback) if image is None else image
+    opened = open_input(job, callback) if image is None else image
     if image is not None:
         check_image(job, opened)
     source = source_of(opened, job.settings)
@@ -78,6 +77,7 @@ def execute(
     if model is None:
         callback(StageStarted("load model"))
         model = load_model(job.settings)
+    job = settled(job, opened, model)
     # 4. Tiles to the probability store; labels follow as blocks are done.
     place = _Place.of(job)
     recipe = job.recipe(model_identity=model.identity, source_identity=source.identity)
@@ -132,31 +132,6 @@ def _left(result: Result, place: _Place) -> str:
     return f"Written and proved so far: {names}; {how} the rest without computing it again."
 
 
-def plan(job: Job) -> dict[str, Any]:
-    """What a job would take: tiles, blocks, memory, disk and minutes; computes a few tiles only.
-
-    Raises
-    ------
-    DoesNotFitError
-        It can't be done in the memory or on the disk that there is.
-    """
-    from digseg import engine
-
-    check_outputs(job)
-    image = _open(job, ignore)
-    source = source_of(image, job.settings)
-    model = fitted(load_model(job.settings), image, job.settings)
-    place = job.outputs.main or Path.cwd() / "out"
-    estimate = engine.estimate(source, model, job.prompts, job.settings, place.parent, timed=True)
-    return {
-        "input": job.input,
-        "shape": list(image.data.shape),
-        "prompts": [prompt.name for prompt in job.prompts],
-        **estimate.to_dict(),
-        "command": job.command_line(),
-    }
-
-
 def load_model(settings: SegmentSettings) -> SegmentationModel:
     """The model that the settings name."""
     from digseg import model
@@ -171,7 +146,14 @@ def load_model(settings: SegmentSettings) -> SegmentationModel:
     return cast(SegmentationModel, loaded)
 
 
-def _open(job: Job, callback: Callback) -> Raster | Volume:
+def open_input(job: Job, callback: Callback) -> Raster | Volume:
+    """The image that a job names, or the part of it that is asked for.
+
+    Raises
+    ------
+    DigsegError
+        It can't be read, or holds nothing that the job asks for.
+    """
     from digseg import io
 
     callback(StageStarted("open"))

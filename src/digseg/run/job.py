@@ -234,7 +234,7 @@ def _setting_words(settings: SegmentSettings) -> list[str]:
         elif item.name == "context":
             words.append("--no-context")
         elif isinstance(value, bool):
-            words.append(flag)
+            words.append(flag if value else f"--no-{flag[2:]}")
         elif isinstance(value, tuple):
             # One word: a window's lower bound begins with a minus sign.
             words.append(f"{flag}={','.join(f'{part:g}' for part in value)}")

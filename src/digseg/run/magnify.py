@@ -63,12 +63,15 @@ def magnified(model: SegmentationModel, factors: Factors) -> SegmentationModel:
 
 
 def fitted(
-    model: SegmentationModel, image: Raster | Volume, settings: SegmentSettings
+    model: SegmentationModel,
+    image: Raster | Volume,
+    settings: SegmentSettings,
+    axis: Axis | None = None,
 ) -> SegmentationModel:
-    """The model as it looks at an image."""
+    """The model as it looks at an image; at a volume's planes across ``axis`` (the settings')."""
     if not isinstance(image, Volume):
         return model
-    return magnified(model, magnification(image, settings))
+    return magnified(model, magnification(image, settings, axis))
 
 
 @dataclass(frozen=True)
