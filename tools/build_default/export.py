@@ -2,7 +2,7 @@
 
 Usage::
 
-    python tools/build_default/export.py TRAINED/pipeline -o src/digseg/weights/digseg-tiny
+    python tools/build_default/export.py TRAINED/pipeline -o FOLDER --propagate
 """
 
 from __future__ import annotations
@@ -21,14 +21,20 @@ from digseg.model.registry import PAPERS
 LARGEST = 40_000_000
 
 
-def export(trained: Path, folder: Path) -> int:
+def export(trained: Path, folder: Path, recommended: dict[str, bool]) -> int:
     """Write ``folder`` anew from a trained pipeline; model cards that stand there stay.
+
+    Parameters
+    ----------
+    recommended
+        What runs do with this model unless they are told otherwise.
 
     Returns
     -------
     Bytes of the folder.
     """
     pipeline = DiGSegPipeline.from_pretrained(trained)
+    pipeline.register_to_config(recommended=recommended)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.half()
@@ -60,9 +66,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("trained", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument(
+        "--propagate",
+        action="store_true",
+        help="recommend the second pass over volumes: `benchmarks volumes` says whether it helps",
+    )
     args = parser.parse_args()
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    print(f"{export(args.trained, args.output) / 1e6:.1f} MB in {args.output}")
+    size = export(args.trained, args.output, {"propagate": True} if args.propagate else {})
+    print(f"{size / 1e6:.1f} MB in {args.output}")
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ class LoadedModel:
 
     @property
     def recommended(self) -> Mapping[str, Any]:
-        """The model's hints: bands or windows by kind of data."""
+        """What a run does unless it is told otherwise: ``propagate`` in volumes."""
         return dict(self.pipeline.config.get("recommended") or {})
 
     def __call__(self, tiles: Float32Array, prompts: Sequence[Prompt]) -> Float32Array:

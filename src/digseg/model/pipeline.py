@@ -64,7 +64,8 @@ class DiGSegPipeline(DiffusionPipeline):  # type: ignore[misc]
     mask_decoder
         One-channel decoder in the VAE's place.
     recommended
-        Hints to users: bands or windows by kind of data, as in the model card.
+        What runs do with this model unless they are told otherwise: ``{"propagate": True}`` for
+        the second pass over volumes.
     """
 
     model_cpu_offload_seq = "text_encoder->image_encoder->unet->mask_decoder->vae"
