@@ -233,3 +233,14 @@ def test_broken_headers_never_break_the_reader(tmp_path: Path, data: st.DataObje
     broken.write_bytes(content)
     with contextlib.suppress(DigsegError):
         io.info(broken)
+
+
+@pytest.mark.parametrize("number", ["inf", "nan", "1e999"])
+def test_endless_places_are_refused(tmp_path: Path, number: str) -> None:
+    path = scan(tmp_path / "a.nrrd")
+    content = path.read_bytes()
+    start = content.index(b"space origin: (") + len(b"space origin: (")
+    end = content.index(b",", start)
+    path.write_bytes(content[:start] + number.encode() + content[end:])
+    with pytest.raises(CorruptInputError):
+        io.info(path)

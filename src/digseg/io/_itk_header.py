@@ -239,7 +239,8 @@ def _nrrd_affine(fields: dict[str, str]) -> AnyArray | None:
         matrix[:3] = np.array(columns).T
     except ValueError:
         return None
-    affine: AnyArray = np.diag([*signs, 1.0]) @ matrix + 0.0
+    # Row by row: with a matrix product, an endless number of a damaged header warns.
+    affine: AnyArray = matrix * np.array([*signs, 1.0])[:, None] + 0.0
     return affine
 
 
