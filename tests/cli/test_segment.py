@@ -94,7 +94,12 @@ def test_dry_run_computes_and_writes_nothing(
 
 def test_dry_run_counts_every_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = {}
-    ways = (("--no-propagate",), ("--propagate",), ("--planes", "zyx"), ("--planes", "x", "--no-propagate"))
+    ways = (
+        ("--no-propagate",),
+        ("--propagate",),
+        ("--planes", "zyx"),
+        ("--planes", "x", "--no-propagate"),
+    )
     for way in ways:
         words = (VOLUME, "-p", "liver", "-o", tmp_path / "mask.nii.gz", *way)
         assert run("segment", *words, "--dry-run", "--json") == 0

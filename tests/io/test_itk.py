@@ -235,12 +235,22 @@ def test_broken_headers_never_break_the_reader(tmp_path: Path, data: st.DataObje
         io.info(broken)
 
 
-@pytest.mark.parametrize("number", ["inf", "nan", "1e999"])
-def test_endless_places_are_refused(tmp_path: Path, number: str) -> None:
-    path = scan(tmp_path / "a.nrrd")
+@pytest.mark.parametrize(
+    ("name", "before", "after", "number"),
+    [
+        ("a.nrrd", b"space origin: (", b",", b"inf"),
+        ("a.nrrd", b"space origin: (", b",", b"nan"),
+        ("a.nrrd", b"space origin: (", b",", b"1e999"),
+        ("a.mha", b"Offset = ", b" ", b"1e999"),  # ITK takes words for zero
+    ],
+)
+def test_endless_places_are_refused(
+    tmp_path: Path, name: str, before: bytes, after: bytes, number: bytes
+) -> None:
+    path = scan(tmp_path / name)
     content = path.read_bytes()
-    start = content.index(b"space origin: (") + len(b"space origin: (")
-    end = content.index(b",", start)
-    path.write_bytes(content[:start] + number.encode() + content[end:])
+    start = content.index(before) + len(before)
+    end = content.index(after, start)
+    path.write_bytes(content[:start] + number + content[end:])
     with pytest.raises(CorruptInputError):
         io.info(path)

@@ -215,7 +215,8 @@ def _affine(spacing: AnyArray, origin: AnyArray, direction: AnyArray) -> AnyArra
     lps = np.eye(4)
     lps[:3, :3] = np.asarray(direction) * np.asarray(spacing)
     lps[:3, 3] = origin
-    affine: AnyArray = _LPS @ lps + 0.0  # no negative zeros
+    # Row by row, as in `_nrrd_affine`; no negative zeros.
+    affine: AnyArray = lps * np.diag(_LPS)[:, None] + 0.0
     return affine
 
 
