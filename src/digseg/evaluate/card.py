@@ -143,8 +143,8 @@ def render(
         "## Figures",
         "",
         f"On the `{measured['split']}` split of every set, which training never saw "
-        "(its figures, and pictures of aerial_dubai, were looked at while the shares of the sets were "
-        "chosen). "
+        "(its figures, and pictures of aerial_dubai, were looked at while the shares of the sets "
+        "were chosen). "
         f"Machine: {measured['machine']}; {measured['date']}; command: `{measured['command']}`.",
         "",
         "Prompts are the class names. mIoU is the mean over the classes that the split holds, by "
