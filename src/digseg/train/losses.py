@@ -36,9 +36,7 @@ def choice_loss(logits: Tensor, target: Tensor, valid: Tensor, smooth: float = 1
 
     The arg-max over prompts against a threshold of one half is judged by exactly this. Pixels
     are weighted by the inverse square root of their class's share (eight times at most), so that
-    small things count; Dice is that of the prompts that are there, which keeps them small. With
-    the two alone a network learns to tell classes apart in fewer steps than with `cross_entropy`
-    and `dice_loss` of each prompt by itself.
+    small things count; Dice is that of the prompts that are there, which keeps them small.
 
     Parameters
     ----------
