@@ -52,8 +52,8 @@ class Advanced(QWidget):
         self.ensemble = _spin(1, 32, 1, settings.ensemble, "Runs from different noise, averaged.")
         self.uncertainty = QCheckBox("keep its spread")
         self.uncertainty.setToolTip(
-            "With an ensemble of two or more: keep how far its runs differ. Review then goes to "
-            "where they differ most; labels appear when all is computed."
+            "With an ensemble of two or more and no second pass: keep how far its runs differ. "
+            "Review then goes to where they differ most; labels appear when all is computed."
         )
         self.uncertainty.setChecked(state.uncertainty)
         self.seed = _spin(0, 2**31 - 1, 1, settings.seed, "Seed of the noise.")
@@ -102,7 +102,7 @@ class Advanced(QWidget):
         self.largest.toggled.connect(self._take)
         self.fill_holes.toggled.connect(self._take)
         self.uncertainty.toggled.connect(self._take)
-        self.uncertainty.setEnabled(settings.ensemble > 1)
+        self._offer_spread(settings)
 
     def show_model(self, name: str) -> None:
         """Show a model that was chosen elsewhere; nothing is told to anybody."""
@@ -142,8 +142,12 @@ class Advanced(QWidget):
             return
         self._complain("")
         self._settings = settings
-        self.uncertainty.setEnabled(settings.ensemble > 1)
-        self._changed(settings, self.uncertainty.isChecked())
+        self._offer_spread(settings)
+        self._changed(settings, self.uncertainty.isChecked() and self.uncertainty.isEnabled())
+
+    def _offer_spread(self, settings: SegmentSettings) -> None:
+        """One run has no spread, and a second pass keeps none."""
+        self.uncertainty.setEnabled(settings.ensemble > 1 and not settings.propagate)
 
 
 def _combo(items: list[str], current: str, tip: str) -> QComboBox:

@@ -230,6 +230,23 @@ def test_settings_of_the_person_are_in_the_form(viewer: Any, plugin_settings: An
     assert widget.controller.state.settings.memory == 2 << 30
 
 
+def test_the_spread_is_offered_where_there_is_one(viewer: Any) -> None:
+    """Of an ensemble, without a second pass; a tick that doesn't apply isn't passed on."""
+    viewer.add_image(np.zeros((8, 64, 64), np.int16), name="picture")
+    widget = segment_widget(viewer)
+    form, control = widget.advanced, widget.controller
+    assert not form.uncertainty.isEnabled()
+    form.ensemble.setValue(2)
+    form.uncertainty.click()
+    assert control.state.uncertainty
+    form.propagate.click()
+    assert not form.uncertainty.isEnabled()
+    assert control.state.settings.propagate
+    assert not control.state.uncertainty
+    form.propagate.click()
+    assert control.state.uncertainty
+
+
 def test_boxes_that_one_types_in_wait_until_one_is_done(viewer: Any) -> None:
     viewer.add_image(np.zeros((8, 64, 64), np.int16), name="picture")
     widget = segment_widget(viewer)
