@@ -112,7 +112,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--limit", type=int, default=None, help="val pictures at most")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--precision", choices=("no", "bf16"), default="bf16")
+    parser.add_argument("--precision", choices=("no", "bf16"), default="no")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=("pretrained", "random"), default=None)
     parser.add_argument("--work", type=Path, default=None, metavar="DIR", help="keep checkpoints")

@@ -267,7 +267,7 @@ def main() -> int:
     parser.add_argument("--planes", type=int, default=10, help="planes of each volume at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--precision", choices=("no", "bf16"), default="bf16")
+    parser.add_argument("--precision", choices=("no", "bf16"), default="no")
     parser.add_argument("--random", action="store_true", help="an encoder without ImageNet")
     parser.add_argument("--part", default=None, metavar="I/N", help="only every N-th set")
     parser.add_argument("--again", action="store_true", help="also what was measured already")

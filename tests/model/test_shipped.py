@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from digseg.model import registry
 from digseg.model.adapter import LoadedModel, load
@@ -44,6 +45,18 @@ def test_it_finds_water_in_a_drawn_coast(model: LoadedModel) -> None:
     assert inside > 0.5
     assert outside < 0.3
     assert (liver > 0.5).mean() < 0.02
+
+
+def test_the_coarsest_features_tell_pictures_apart(model: LoadedModel) -> None:
+    """Long training once drove the trunk's last stage to one answer for every picture."""
+    rng = np.random.default_rng(0)
+    pictures = rng.random((4, 3, 256, 256), np.float32)
+    for picture, wide in zip(pictures, (1, 4, 16, 64), strict=True):  # grain of that many pixels
+        picture[:] = picture[:, ::wide, ::wide].repeat(wide, 1).repeat(wide, 2)
+    encoder = model.pipeline.image_encoder
+    with torch.no_grad():
+        coarsest = encoder.trunk(torch.from_numpy(pictures) * 2 - 1)[-1].mean((2, 3))  # [4,320]
+    assert coarsest.std(0).mean() > 0.1 * coarsest.abs().mean()
 
 
 def test_words_never_seen_lie_near_known_ones(model: LoadedModel) -> None:

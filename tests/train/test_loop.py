@@ -96,7 +96,7 @@ def test_a_checkpoint_of_something_else_is_refused(folder: Path, tmp_path: Path)
     with pytest.raises(ResumeError, match="stage 2"):
         train(fresh(folder), sampler_of, replace(QUICK, stage=1), tmp_path)
     with pytest.raises(ResumeError, match="another network"):
-        train(fresh(folder), sampler_of, replace(QUICK, encoder_from=0), tmp_path)
+        train(fresh(folder), sampler_of, replace(QUICK, encoder_rate=1e-4), tmp_path)
     (tmp_path / FILE).write_bytes(b"half a file")
     with pytest.raises(ResumeError, match="can't be read"):
         train(fresh(folder), sampler_of, QUICK, tmp_path)
@@ -111,12 +111,16 @@ def test_what_learns_in_which_stage(folder: Path) -> None:
     assert not any(name.startswith(("vae", "text_encoder")) for name in second)
     assert not any(name.startswith("text_pathway.projection") for name in second)
     assert any(name.startswith("mask_decoder") for name in second)
-    assert {n.split(".")[2] for n in second if n.startswith("image_encoder.stages")} == {
+    assert not any(name.startswith("image_encoder.st") for name in second)
+    assert any(name.startswith("image_encoder.lateral") for name in second)
+    tuned = learning(encoder_rate=1e-4)
+    assert {n.split(".")[2] for n in tuned if n.startswith("image_encoder.stages")} == {
         "4", "5", "6",
     }  # fmt: skip
     first = learning(stage=1)
     assert not any(n.startswith(("mask_decoder", "image_encoder.stages")) for n in first)
-    assert any(n.startswith("image_encoder.stem") for n in learning(encoder_from=0))
+    whole = learning(encoder_rate=1e-4, encoder_from=0)
+    assert any(n.startswith("image_encoder.stem") for n in whole)
     assert not any(n.startswith("text_pathway") for n in learning(freeze_text_pathway=True))
     adapted = learning(lora_rank=2)
     of_unet = {n for n in adapted if n.startswith("unet.")}

@@ -130,7 +130,7 @@ def test_the_second_stage_trains_what_the_first_left_alone(
     model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    more = ("--stage1", "1", "--stage2", "2", "--lr", "0.05")
+    more = ("--stage1", "1", "--stage2", "2", "--lr", "0.05", "--tune-encoder")
     assert main(_train(model, out, data, *more)) == 0
     for part, name in (
         ("mask_decoder", "exit.weight"),

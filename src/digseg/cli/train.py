@@ -62,7 +62,9 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     )
     begin.add_argument("--lora", type=int, default=0, metavar="RANK", help="low-rank updates only")
     begin.add_argument(
-        "--freeze-encoder", action="store_true", help="leave the image encoder's trunk as it is"
+        "--tune-encoder",
+        action="store_true",
+        help="let the image encoder's coarse stages learn, too (short runs only)",
     )
     begin.add_argument("--freeze-text-pathway", action="store_true")
     how = parser.add_argument_group("how")
@@ -122,7 +124,7 @@ def _train(args: argparse.Namespace, prepared: Prepared) -> dict[str, Any]:
     from digseg.train.job import TrainJob, run_job
     from digseg.train.loop import Progress
     from digseg.train.run import describe
-    from digseg.train.settings import TrainSettings
+    from digseg.train.settings import TUNED_ENCODER_RATE, TrainSettings
 
     default = TrainSettings()
     rate = args.lr if args.lr is not None else (1e-4 if args.lora else default.rate)
@@ -130,7 +132,7 @@ def _train(args: argparse.Namespace, prepared: Prepared) -> dict[str, Any]:
         minutes=args.minutes,
         batch=args.batch,
         rate=rate,
-        encoder_rate=0.0 if args.freeze_encoder else min(rate, default.encoder_rate),
+        encoder_rate=min(rate, TUNED_ENCODER_RATE) if args.tune_encoder else 0.0,
         ema=args.ema,
         checkpoint_minutes=args.checkpoint_minutes,
         log_every=args.log_every,

@@ -10,6 +10,10 @@ from typing import Any
 from digseg.errors import UsageError
 
 
+#: ``encoder_rate`` where the trunk is to learn, too: for runs of a few hundred steps.
+TUNED_ENCODER_RATE = 2e-4
+
+
 @dataclass(frozen=True)
 class TrainSettings:
     """How a run is done.
@@ -32,10 +36,13 @@ class TrainSettings:
     match_weight
         Weight of the direct matches' own loss, over all pictures (0: none).
     rate
-        Peak learning rate; ``encoder_rate`` is that of the image encoder's trunk (0: frozen).
+        Peak learning rate.
+    encoder_rate
+        That of the image encoder's trunk. 0, frozen, is as good in short runs and safer in long
+        ones: its norms keep their statistics, from which the weights drift away.
     encoder_from
-        First of the trunk's seven stages that learns: 4 and later are at 1/16 and 1/32, where
-        the backward pass is cheap; 0 trains the stem too.
+        First of the trunk's seven stages that learns then: 4 and later are at 1/16 and 1/32,
+        where the backward pass is cheap; 0 trains the stem too.
     warmup
         Steps of linear warm-up; after them the rate stays, and falls to zero as a cosine over
         the last ``decay`` share of the run.
@@ -75,7 +82,7 @@ class TrainSettings:
     match_share: float = 0.0
     match_weight: float = 0.0
     rate: float = 1e-3
-    encoder_rate: float = 2e-4
+    encoder_rate: float = 0.0
     encoder_from: int = 4
     weight_decay: float = 0.01
     warmup: int = 100
