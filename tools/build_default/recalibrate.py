@@ -28,8 +28,9 @@ from digseg.train.sampler import Sampler
 
 
 def spread(x: Tensor) -> float:
-    """Standard deviation over pictures of a channel's mean, averaged over channels."""
-    return x.mean((2, 3)).std(0).mean().item()
+    """How far a channel's mean differs between pictures, as a share of its size."""
+    means = x.mean((2, 3))
+    return (means.std(0).mean() / means.abs().mean()).item()
 
 
 @torch.no_grad()
@@ -96,8 +97,8 @@ def main() -> None:
             torch.manual_seed(0)
             lateral.weight.normal_(0, 0.02)
         lateral.bias.copy_(mean - lateral.weight[:, :, 0, 0] @ after.mean((0, 2, 3)))
-    print(f"the last stage's answers differ between pictures by {spread(before):.3f} before")
-    print(f"and by {spread(after):.3f} now")
+    print(f"between pictures the last stage's answers differ by {spread(before):.1%} of their size")
+    print(f"before, and by {spread(after):.1%} now")
     pipeline.save_pretrained(args.output)
 
 
