@@ -71,7 +71,7 @@ def make(path: Path, slices: int) -> None:
 
 def child(path: str, planes: Planes, prompts: int, memory: str, propagate: bool) -> None:
     """One run; prints JSON."""
-    from digseg.memory import PeakMeter
+    from digseg.metering import PeakMeter
     from digseg.run.execute import execute
     from digseg.run.job import Job, Outputs
     from digseg.settings import SegmentSettings, parse_size

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from digseg.memory import PeakMeter
+from digseg.metering import PeakMeter
 
 TILE, OVERLAP = 512, 64
 

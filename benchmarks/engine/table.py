@@ -163,19 +163,22 @@ def _print_workers(rows: dict[str, Any]) -> None:
 
 
 def _print_memory(rows: dict[str, Any]) -> None:
-    print("\n| scene | peak, MB | plan, MB | times | seconds |\n|---|---|---|---|---|")
+    print("\n| scene | peak, MB | median, MB | plan, MB | times | seconds |")
+    print("|---|---|---|---|---|---|")
     for name in _MEMORY:
         row = rows.get(name)
         if row is None or "failed" in row:
             if row is not None:
-                print(f"| {name} | {row['failed']} | | | |")
+                print(f"| {name} | {row['failed']} | | | | |")
             continue
         other = rows.get(_TIMES.get(name, ""), {})
         times = ""
         if "peak_bytes" in other:
-            times = f"{row['peak_bytes'] / other['peak_bytes']:.2f} x {_TIMES[name]}"
-        figures = (row["peak_bytes"] / 1e6, row["planned_bytes"] / 1e6)
-        print(f"| {name} | {figures[0]:.0f} | {figures[1]:.0f} | {times} | {row['seconds']:.0f} |")
+            ratios = [row[key] / other[key] for key in ("peak_bytes", "usual_bytes")]
+            times = f"{ratios[0]:.2f} (median {ratios[1]:.2f}) x {_TIMES[name]}"
+        keys = ("peak_bytes", "usual_bytes", "planned_bytes")
+        cells = " | ".join(f"{row[key] / 1e6:.0f}" for key in keys)
+        print(f"| {name} | {cells} | {times} | {row['seconds']:.0f} |")
 
 
 if __name__ == "__main__":

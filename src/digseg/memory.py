@@ -9,12 +9,10 @@ from __future__ import annotations
 import ctypes
 import functools
 import mmap
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from digseg.errors import DoesNotFitError
 from digseg.settings import format_size
@@ -34,7 +32,7 @@ _M_ARENA_MAX = -8  # of malloc.h
 FILES = 112 << 20
 #: What dask and its dashboard add to a process.
 CLUSTER = 96 << 20
-_STATM, _STATUS, _PAGE = Path("/proc/self/statm"), Path("/proc/self/status"), mmap.PAGESIZE
+_STATM, _PAGE = Path("/proc/self/statm"), mmap.PAGESIZE
 _CGROUPS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
     (
@@ -233,72 +231,6 @@ def _refusal(needs: Needs, allowed: int, asked: bool) -> str:
         f"{format_size(allowed)} {given}: "
         f"allow more, or take{fewer} a smaller --tile, a smaller --batch or fewer prompts."
     )
-
-
-def _highest() -> int:
-    """The most that was ever resident of this process; 0 where the system does not tell."""
-    try:
-        lines = _STATUS.read_text().splitlines()
-    except OSError:  # no Linux
-        return 0
-    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM")), 0)
-
-
-class PeakMeter:
-    """Watches the memory of this process while work is done in it.
-
-    A context manager; `peak` is the largest seen and `grown` how much that is above the start.
-
-    Parameters
-    ----------
-    interval
-        Seconds between two looks. A peak of this process alone that is the highest of its life
-        is not missed, however short.
-    family
-        Count the processes that this one started, too.
-    """
-
-    def __init__(self, interval: float = 0.01, *, family: bool = False) -> None:
-        self._interval = max(interval, 0.1) if family else interval
-        self._read = family_bytes if family else process_bytes
-        self._family = family
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="digseg memory", daemon=True)
-        self.start_bytes = self.peak = 0
-
-    def __enter__(self) -> PeakMeter:
-        self.start_bytes = self.peak = self._read()
-        self._before = _highest()
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-        self.peak = max(self.peak, self._read())
-        highest = _highest()
-        if highest > self._before and not self._family:  # reached in between: exact
-            self.peak = max(self.peak, highest)
-
-    @property
-    def grown(self) -> int:
-        return self.peak - self.start_bytes
-
-    def _watch(self) -> None:
-        while not self._stop.wait(self._interval):
-            self.peak = max(self.peak, self._read())
-
-
-def measured(work: Callable[[], object]) -> int:
-    """Bytes by which the process grows at most while ``work`` runs."""
-    with PeakMeter() as meter:
-        work()
-    return meter.grown
 
 
 def check_within(allowed: int, *, worker: bool = False) -> None:

@@ -28,6 +28,7 @@ def test_rows_are_kept_and_told(
             "seconds": 37.0 / max(1, workers),
             "output_sha256": "a" * 64,
             "peak_bytes": 105e6 if size == "32768" else 100e6,
+            "usual_bytes": 80e6,
             "planned_bytes": 200e6,
         }
         return "a word of a library\n" + json.dumps(told)
@@ -38,8 +39,8 @@ def test_rows_are_kept_and_told(
     assert table.main() == 1
     told = capsys.readouterr().out
     assert "Two are 2.00 times as fast as one." in told
-    assert "| 32768, K=2 | 105 | 200 | 1.05 x 8192, K=2 | 37 |" in told
-    assert "| 65536, K=2 | exit code 4 | | | |" in told
+    assert "| 32768, K=2 | 105 | 80 | 200 | 1.05 (median 1.00) x 8192, K=2 | 37 |" in told
+    assert "| 65536, K=2 | exit code 4 | | | | |" in told
     before = len(asked)
     table.main()
     assert len(asked) == before

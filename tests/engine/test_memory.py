@@ -168,21 +168,26 @@ def test_a_peak_between_two_looks_is_seen_and_so_are_other_processes() -> None:
     code = """
 import subprocess, sys
 import numpy as np
-from digseg.memory import PeakMeter
+from digseg.metering import PeakMeter
 with PeakMeter(interval=60) as meter:
     np.ones(200 << 20, np.uint8)
 words = [sys.executable, '-c', 'x = bytearray(150 << 20); print(1, flush=True); input()']
+import time
+with PeakMeter(interval=0.002) as moment:
+    np.ones(200 << 20, np.uint8)
+    time.sleep(0.5)
 with PeakMeter(family=True) as family:
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         child.stdout.readline()
         while family.grown < 150 << 20:
             pass
         child.communicate(b'\\n')
-print(meter.grown >> 20, family.grown >> 20)
+print(meter.grown >> 20, moment.usual - moment.start_bytes >> 20, family.grown >> 20)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    alone, with_child = (int(word) for word in done.stdout.split())
+    alone, mostly, with_child = (int(word) for word in done.stdout.split())
     assert 195 <= alone <= 230
+    assert mostly <= 20
     assert 150 <= with_child <= 230
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from digseg import io
 from digseg.grid import Grid
 from digseg.lazy import WindowArray, box
-from digseg.memory import PeakMeter
+from digseg.metering import PeakMeter
 from digseg.normalize import looks_like_hounsfield
 from digseg.orientation import Turn, canonical, planes_across
 from digseg.raster import Volume

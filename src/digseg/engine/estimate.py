@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from digseg import memory
+from digseg import memory, metering
 from digseg.engine.infer import Inference
 from digseg.engine.plan import Plan
 from digseg.engine.reading import read_tile
@@ -134,7 +134,7 @@ def probe(
             inference([read])
             times.append(time.perf_counter() - begin)
 
-    grown = memory.measured(compute)
+    grown = metering.measured(compute)
     # The first call warms caches up.
     return grown, statistics.median(times[1:] or times)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from digseg.events import Callback, Event, RunPlanned, ignore
-from digseg.memory import PeakMeter
+from digseg.metering import PeakMeter
 from digseg.prompts import Prompt, PromptSet
 from digseg.run.execute import execute, load_model
 from digseg.run.job import Job, Outputs
@@ -132,6 +132,7 @@ def _measure(task: Task, folder: Path, callback: Callback) -> dict[str, Any]:
         "blocks": result.store.plan.block_count,
         "idle_bytes": meter.start_bytes,
         "peak_bytes": meter.peak,
+        "usual_bytes": meter.usual,
         "planned_bytes": planned[0],
         "store_bytes": stored,
     }
