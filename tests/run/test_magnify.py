@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -136,3 +137,33 @@ def test_the_glass_tells_the_memory_and_batch_of_the_model_behind_it() -> None:
     silent = magnified(Brightness(), (2.0, 0.5))
     assert silent.vram_bytes((128, 128), 3, 4) is None
     assert silent.preferred_batch == 1
+
+
+def test_small_planes_are_shown_on_the_recommended_canvas() -> None:
+    """In its middle, black around, without the mirror image that fills a tile; answers go back."""
+    shown = []
+
+    class Fine(Brightness):
+        multiple = 4
+
+    class Canvas(Fine):
+        recommended: ClassVar[dict[str, int]] = {"canvas": 32}
+
+        def encode(self, tiles: Float32Array) -> Encoded:
+            shown.append(tiles)
+            return super().encode(tiles)
+
+    plane = np.random.default_rng(0).random((1, 3, 8, 10), dtype=np.float32)
+    tile = np.pad(plane, ((0, 0), (0, 0), (0, 8), (0, 6)), mode="symmetric")
+    glass = magnified(Canvas(), (2.0, 2.0), (8, 10))
+    plain = magnified(Fine(), (2.0, 2.0))
+    found = glass(tile, PROMPTS[:1])
+    assert shown[0].shape == (1, 3, 32, 32)
+    inside = shown[0][..., 8:24, 6:26]
+    assert shown[0].sum() == pytest.approx(inside.sum())
+    assert inside.any(axis=(0, 1)).all()
+    assert found.shape == (1, 1, 16, 16)
+    np.testing.assert_allclose(found[..., :8, :10], plain(plane, PROMPTS[:1]), atol=1e-6)
+    assert not found[..., 8:, :].any()
+    assert not found[..., 10:].any()
+    assert glass.identity != magnified(Canvas(), (2.0, 2.0), (8, 11)).identity

@@ -2,7 +2,7 @@
 
 Usage::
 
-    python tools/build_default/export.py TRAINED/pipeline -o FOLDER --propagate
+    python tools/build_default/export.py TRAINED/pipeline -o FOLDER --propagate --canvas 256
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from digseg.model.registry import PAPERS
 LARGEST = 40_000_000
 
 
-def export(trained: Path, folder: Path, recommended: dict[str, bool]) -> int:
+def export(trained: Path, folder: Path, recommended: dict[str, int]) -> int:
     """Write ``folder`` anew from a trained pipeline; model cards that stand there stay.
 
     Parameters
@@ -71,9 +71,15 @@ def main() -> None:
         action="store_true",
         help="recommend the second pass over volumes: `benchmarks volumes` says whether it helps",
     )
+    parser.add_argument(
+        "--canvas", type=int, default=0, help="side of the crops in training, black where empty"
+    )
     args = parser.parse_args()
+    told: dict[str, int] = {"propagate": True} if args.propagate else {}
+    if args.canvas:
+        told["canvas"] = args.canvas
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    size = export(args.trained, args.output, {"propagate": True} if args.propagate else {})
+    size = export(args.trained, args.output, told)
     print(f"{size / 1e6:.1f} MB in {args.output}")
 
 

@@ -27,6 +27,9 @@ SQUARE_ENOUGH = 1.25
 SMALL, LARGEST = 224, 4.0
 
 Factors = tuple[float, float]
+Plane = tuple[int, int]
+#: No tile reaches beyond such a plane.
+ENDLESS: Plane = (1 << 30, 1 << 30)
 
 
 def magnification(volume: Volume, settings: SegmentSettings, axis: Axis | None = None) -> Factors:
@@ -53,13 +56,27 @@ def magnification(volume: Volume, settings: SegmentSettings, axis: Axis | None =
     return tall * factor, broad * factor
 
 
-def magnified(model: SegmentationModel, factors: Factors) -> SegmentationModel:
-    """The model behind a magnifying glass; the model itself where the factors are 1."""
+def magnified(
+    model: SegmentationModel, factors: Factors, plane: Plane = ENDLESS
+) -> SegmentationModel:
+    """The model behind a magnifying glass; the model itself where the factors are 1.
+
+    Parameters
+    ----------
+    plane
+        Rows and columns of the planes that tiles are cut from.
+    """
     if factors == (1.0, 1.0):
         return model
     if isinstance(model, EncodingModel):
-        return MagnifiedEncoder(model, factors)
-    return Magnified(model, factors)
+        return MagnifiedEncoder(model, factors, plane)
+    return Magnified(model, factors, plane)
+
+
+def plane_shape(volume: Volume, settings: SegmentSettings, axis: Axis | None = None) -> Plane:
+    """Rows and columns of the planes across ``axis`` (the settings')."""
+    _, rows, columns = plane_turn(volume.grid, settings, axis).grid(volume.grid).shape
+    return rows, columns
 
 
 def fitted(
@@ -71,20 +88,32 @@ def fitted(
     """The model as it looks at an image; at a volume's planes across ``axis`` (the settings')."""
     if not isinstance(image, Volume):
         return model
-    return magnified(model, magnification(image, settings, axis))
+    factors = magnification(image, settings, axis)
+    return magnified(model, factors, plane_shape(image, settings, axis))
 
 
 @dataclass(frozen=True)
 class Magnified:
-    """A `SegmentationModel` that sees each tile ``factors`` times taller and wider."""
+    """A `SegmentationModel` that sees each tile ``factors`` times taller and wider.
+
+    A model that recommends a canvas sees what is smaller in the middle of it, black around, as it
+    did in training; what a tile holds beyond the ``plane`` (its mirror image) is left out then.
+    """
 
     model: SegmentationModel
     factors: Factors
+    plane: Plane = ENDLESS
 
     @property
     def identity(self) -> str:
         told = f"{self.model.identity}|magnified {self.factors[0]:.9g} {self.factors[1]:.9g}"
+        told += f"|canvas {self.canvas} {self.plane}" if self.canvas else ""
         return hashlib.sha256(told.encode()).hexdigest()
+
+    @property
+    def canvas(self) -> int:
+        """Side of the black canvas on which smaller tiles are shown, as in training; 0: none."""
+        return int(getattr(self.model, "recommended", {}).get("canvas", 0))
 
     @property
     def multiple(self) -> int:
@@ -105,14 +134,40 @@ class Magnified:
         if not callable(told):
             return None
         rows, columns = self._scales(*tile)
-        return int(told((rows.new, columns.new), prompts, batch))
+        shape = max(rows.new, self.canvas), max(columns.new, self.canvas)
+        return int(told(shape, prompts, batch))
 
     def __call__(self, tiles: Float32Array, prompts: Sequence[Prompt]) -> Float32Array:
-        rows, columns = self._scales(tiles.shape[-2], tiles.shape[-1])
-        return _back(self.model(_seen(tiles, rows, columns), prompts), rows, columns)
+        height, width = tiles.shape[-2:]
+        return self._back(self.model(self._seen(tiles), prompts), height, width)
+
+    def _seen(self, tiles: AnyArray) -> Float32Array:
+        """What the network sees of tiles ``[..., H, W]``."""
+        rows, columns = self._scales(*tiles.shape[-2:])
+        whole = (0, rows.new, 0, columns.new)
+        inside = tiles[..., : rows.old, : columns.old]
+        shown = np.clip(rescale(inside, rows, columns, whole), 0.0, 1.0)
+        margins = [(0, 0)] * (shown.ndim - 2) + [self._margin(rows), self._margin(columns)]
+        return np.pad(shown, margins)
+
+    def _back(self, answers: AnyArray, height: int, width: int) -> Float32Array:
+        """Answers to what `_seen` gave, as large as the tiles; 0 beyond the plane."""
+        rows, columns = self._scales(height, width)
+        (top, _), (left, _) = self._margin(rows), self._margin(columns)
+        shown = answers[..., top : top + rows.new, left : left + columns.new]
+        whole = (0, rows.old, 0, columns.old)
+        inside = np.clip(rescale(shown, rows.inverse, columns.inverse, whole), 0.0, 1.0)
+        beyond = [(0, 0)] * (inside.ndim - 2) + [(0, height - rows.old), (0, width - columns.old)]
+        return np.pad(inside, beyond)
+
+    def _margin(self, axis: Rescale) -> tuple[int, int]:
+        missing = max(0, self.canvas - axis.new)
+        return missing // 2, missing - missing // 2
 
     def _scales(self, height: int, width: int) -> tuple[Rescale, Rescale]:
         step = self.model.multiple
+        if self.canvas:
+            height, width = min(height, self.plane[0]), min(width, self.plane[1])
         new = (
             max(step, round(side * factor / step) * step)
             for side, factor in zip((height, width), self.factors, strict=True)
@@ -128,21 +183,10 @@ class MagnifiedEncoder(Magnified):
 
     def encode(self, tiles: Float32Array) -> Encoded:
         """Tiles ``float32 [N, 3, H, W]`` to arrays worth keeping, with the tile's own size."""
-        rows, columns = self._scales(tiles.shape[-2], tiles.shape[-1])
         size = np.tile(np.array(tiles.shape[-2:], dtype=np.int32), (len(tiles), 1))
-        return {**self.model.encode(_seen(tiles, rows, columns)), "tile_size": size}
+        return {**self.model.encode(self._seen(tiles)), "tile_size": size}
 
     def decode(self, encoded: Encoded, prompts: Sequence[Prompt]) -> Float32Array:
         inner = {name: array for name, array in encoded.items() if name != "tile_size"}
         height, width = (int(side) for side in encoded["tile_size"][0])
-        return _back(self.model.decode(inner, prompts), *self._scales(height, width))
-
-
-def _seen(tiles: AnyArray, rows: Rescale, columns: Rescale) -> Float32Array:
-    whole = (0, rows.new, 0, columns.new)
-    return np.clip(rescale(tiles, rows, columns, whole), 0.0, 1.0)
-
-
-def _back(answers: AnyArray, rows: Rescale, columns: Rescale) -> Float32Array:
-    whole = (0, rows.old, 0, columns.old)
-    return np.clip(rescale(answers, rows.inverse, columns.inverse, whole), 0.0, 1.0)
+        return self._back(self.model.decode(inner, prompts), height, width)

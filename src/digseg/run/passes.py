@@ -25,7 +25,7 @@ from digseg.run import cleanup
 from digseg.run.asked import source_of
 from digseg.run.blocks import watched_plan
 from digseg.run.job import Job
-from digseg.run.magnify import Factors, magnification, magnified
+from digseg.run.magnify import fitted
 from digseg.run.stored import (
     Continuing,
     MeanSource,
@@ -207,15 +207,13 @@ class Passes:
         first = parts_path(self.store) / f"{axis or 'plane'}.first.zarr"
         found = StoredPass(first, Turn(), self._identity(axis), 0, len(self.job.prompts))
         model = Continuing(cast(PropagatingModel, self.model), STRENGTH)
-        return self._segment(
-            NeighbourSource(source, found), magnified(model, self._factors(axis)), target
-        )
+        return self._segment(NeighbourSource(source, found), self._magnified(model, axis), target)
 
     def _plain(self, source: TileSource, target: Path, axis: Axis | None) -> EngineResult:
         model: SegmentationModel = self.model
         if self.spreads:
             model = Spreading(cast(EnsembleModel, model))
-        return self._segment(source, magnified(model, self._factors(axis)), target, self._asked)
+        return self._segment(source, self._magnified(model, axis), target, self._asked)
 
     def _final(self, several: bool) -> EngineResult:
         """The mean of the passes (or the maps of the only one) as the final store."""
@@ -247,14 +245,12 @@ class Passes:
     def _source(self, axis: Axis | None) -> TileSource:
         return source_of(self.image, self.job.settings, axis)
 
-    def _factors(self, axis: Axis | None) -> Factors:
-        if isinstance(self.image, Volume):
-            return magnification(self.image, self.job.settings, axis)
-        return (1.0, 1.0)
+    def _magnified(self, model: SegmentationModel, axis: Axis | None) -> SegmentationModel:
+        return fitted(model, self.image, self.job.settings, axis)
 
     def _identity(self, axis: Axis | None) -> str:
         """What the first pass across an axis is the answer of."""
-        model = magnified(self.model, self._factors(axis))
+        model = self._magnified(self.model, axis)
         kind = f"continued {STRENGTH}" if self._propagates else "plain"
         return f"{self._source(axis).identity}|{model.identity}|{kind}"
 

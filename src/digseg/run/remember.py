@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,11 @@ class Remembering:
     @property
     def multiple(self) -> int:
         return self.model.multiple
+
+    @property
+    def recommended(self) -> Mapping[str, Any]:
+        """What the model recommends."""
+        return dict(getattr(self.model, "recommended", {}))
 
     def __call__(self, tiles: Float32Array, prompts: Sequence[Prompt]) -> Float32Array:
         return self.decode(self.encode(tiles), prompts)

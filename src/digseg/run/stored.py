@@ -8,7 +8,7 @@ flat in memory, as resumable and as exact as the first pass.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -203,6 +203,11 @@ class Continuing:
     def multiple(self) -> int:
         return self.model.multiple
 
+    @property
+    def recommended(self) -> Mapping[str, Any]:
+        """What the model recommends."""
+        return dict(getattr(self.model, "recommended", {}))
+
     def __call__(self, tiles: Float32Array, prompts: Sequence[Prompt]) -> Float32Array:
         pixels = np.ascontiguousarray(tiles[:, :3])
         return self.model.continue_from(pixels, prompts, tiles[:, 3:], self.strength)
@@ -221,6 +226,11 @@ class Spreading:
     @property
     def multiple(self) -> int:
         return self.model.multiple
+
+    @property
+    def recommended(self) -> Mapping[str, Any]:
+        """What the model recommends."""
+        return dict(getattr(self.model, "recommended", {}))
 
     def __call__(self, tiles: Float32Array, prompts: Sequence[Prompt]) -> Float32Array:
         mean, spread = self.model.spread(tiles, prompts[: len(prompts) // 2])
