@@ -54,7 +54,7 @@ class Moody:
             if prompt.name == "cached" and self.counts["read"] != self.counts["before"]:
                 os._exit(4)  # a tile was read again
             if prompt.name == "tardy":
-                time.sleep(0.06 * len(encoded["tiles"]))
+                time.sleep(0.15 * len(encoded["tiles"]))
             if prompt.name == "slow":
                 time.sleep(0.3 * len(encoded["tiles"]))
             if prompt.name == "hang":
