@@ -135,7 +135,8 @@ class SegmentSettings:
         Time point of a 4-D volume, from 0.
     spacing
         Millimetres of a pixel that the model sees in a volume's planes; 0 takes the file's own,
-        `None` makes them square where they are not.
+        `None` makes them square where they are not, and shows planes as large as the model is
+        used to (see `digseg.run.magnify.magnification`).
     propagate
         Start each slice of a volume from its neighbours' results, in a second pass; `None` does
         what the model recommends (see `digseg.run.passes.settled`).

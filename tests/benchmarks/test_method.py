@@ -128,7 +128,7 @@ def test_a_silent_pathway_is_an_untrained_one(tiny: Path) -> None:
         assert torch.equal(injection(h, e), h)
     rows = torch.zeros(2, dtype=torch.long)
     channels = [*pathway.config.direct_channels, *pathway.config.match_channels]
-    sides = (2, 4, 8, 16, 4, 8, 16)
+    sides = (2, 4, 8, 16, 1, 2, 4, 8, 16)
     features = {
         name: torch.randn(1, width, side, side)
         for name, width, side in zip(MATCHED, channels, sides, strict=True)

@@ -40,7 +40,7 @@ def test_the_neck_refines_from_coarse_to_fine() -> None:
     neck = MatchNeck((6, 5, 4), (8, 8, 4)).eval()
     features = [torch.randn(2, c, s, s) for c, s in ((6, 4), (5, 8), (4, 16))]
     found = neck(features)
-    assert tuple(found) == MATCH_FEATURES
+    assert tuple(found) == MATCH_FEATURES[-3:]
     assert [tuple(x.shape) for x in found.values()] == [(2, 8, 4, 4), (2, 8, 8, 8), (2, 4, 16, 16)]
     coarser = neck([features[0] + 1, *features[1:]])
     assert not torch.allclose(coarser["match_half"], found["match_half"])
@@ -62,15 +62,43 @@ def test_rows_may_come_in_any_order() -> None:
         torch.testing.assert_close(found[index, 0], expected)
 
 
+def _learn(pipeline: DiGSegPipeline) -> None:
+    for layer in pipeline.text_pathway.matches:
+        torch.nn.init.normal_(layer.key.weight)
+
+
 def test_added_to_a_trained_pipeline_it_changes_no_answer(
     without: DiGSegPipeline, tiles: Float32Array
 ) -> None:
     full = without
     prompts = PromptSet.parse(["water", "road"]).prompts
-    before = LoadedModel(full, "before")(tiles, prompts)
-    add_matching(full, (8, 8, 4))
-    assert full.image_encoder.config.match_channels == (8, 8, 4)
-    np.testing.assert_array_equal(LoadedModel(full, "after")(tiles, prompts), before)
-    for layer in full.text_pathway.matches:
-        torch.nn.init.normal_(layer.key.weight)
-    assert not np.allclose(LoadedModel(full, "learned")(tiles, prompts), before)
+    for channels in ((8, 8, 4), (12, 8, 8, 8, 4)):  # first a neck, then its coarse scales
+        before = LoadedModel(full, "before")(tiles, prompts)
+        add_matching(full, channels)
+        assert full.image_encoder.config.match_channels == channels
+        np.testing.assert_array_equal(LoadedModel(full, "after")(tiles, prompts), before)
+        _learn(full)
+        assert not np.allclose(LoadedModel(full, "learned")(tiles, prompts), before)
+
+
+def test_coarse_scales_that_were_added_learn(without: DiGSegPipeline, tiles: Float32Array) -> None:
+    """They start at zero on their way out, and no further in: else no gradient would come."""
+    add_matching(without, (8, 8, 4))
+    _learn(without)
+    add_matching(without, (12, 8, 8, 8, 4))
+    encoder = without.image_encoder
+    encoder(torch.from_numpy(tiles))["match_half"].sum().backward()
+    joint = encoder.match_neck.down[1]
+    assert not joint.weight.any()
+    assert joint.weight.grad.any()
+    torch.nn.init.ones_(joint.weight)
+    encoder(torch.from_numpy(tiles))["match_half"].sum().backward()
+    assert all(
+        p.grad is not None and p.grad.any() for p in encoder.match_neck.blocks[0].parameters()
+    )
+
+
+def test_a_neck_of_other_widths_is_refused(without: DiGSegPipeline) -> None:
+    add_matching(without, (8, 8, 4))
+    with pytest.raises(ValueError, match="fit"):
+        add_matching(without, (12, 8, 8, 16, 4))

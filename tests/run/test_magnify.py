@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -12,9 +13,9 @@ from hypothesis import strategies as st
 
 from digseg.grid import Grid
 from digseg.prompts import Prompt
-from digseg.raster import Volume
+from digseg.raster import Modality, Volume
 from digseg.resample import Rescale, rescale
-from digseg.run.magnify import MagnifiedEncoder, magnification, magnified
+from digseg.run.magnify import Magnified, MagnifiedEncoder, fitted, magnification, magnified
 from digseg.settings import SegmentSettings
 from digseg.types import Encoded, EncodingModel, Float32Array
 
@@ -97,6 +98,34 @@ def test_factors(
     affine = np.diag([*spacing[::-1], 1.0])
     volume = Volume(np.zeros(shape, np.int16), Grid.of(shape, affine, space="patient"))
     assert magnification(volume, SegmentSettings(spacing=wanted)) == pytest.approx(factors)
+
+
+@pytest.mark.parametrize(
+    ("shape", "modality", "plane", "factors"),
+    [
+        ((20, 512, 512), "CT", 320, (0.625, 0.625)),
+        ((20, 400, 640), "MR", 320, (0.5, 0.5)),
+        ((20, 2048, 2048), "MR", 320, (0.5, 0.5)),
+        ((20, 512, 512), "other", 320, (1.0, 1.0)),
+        ((20, 300, 320), "CT", 320, (1.0, 1.0)),
+        ((20, 512, 512), "CT", 0, (1.0, 1.0)),
+        ((20, 56, 40), "CT", 320, (4.0, 4.0)),
+    ],
+)
+def test_large_planes_of_a_scan_are_reduced_where_the_model_recommends_it(
+    shape: tuple[int, int, int], modality: Modality, plane: int, factors: tuple[float, float]
+) -> None:
+    grid = Grid.of(shape, np.diag([1.0, 1.0, 1.0, 1.0]), space="patient")
+    volume = Volume(np.zeros(shape, np.int16), grid, modality)
+    settings = SegmentSettings()
+    assert magnification(volume, settings, None, {"plane": plane}) == factors
+    assert magnification(volume, replace(settings, spacing=0.0), None, {"plane": plane}) == (1, 1)
+
+    class Used(Brightness):
+        recommended: ClassVar[dict[str, int]] = {"plane": plane}
+
+    seen = fitted(Used(), volume, settings)
+    assert (seen.factors if isinstance(seen, Magnified) else (1.0, 1.0)) == factors
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.data())

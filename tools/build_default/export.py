@@ -2,7 +2,8 @@
 
 Usage::
 
-    python tools/build_default/export.py TRAINED/pipeline -o FOLDER --propagate --canvas 256
+    python tools/build_default/export.py TRAINED/pipeline -o FOLDER --propagate --canvas 256 \
+        --plane 320
 """
 
 from __future__ import annotations
@@ -74,10 +75,13 @@ def main() -> None:
     parser.add_argument(
         "--canvas", type=int, default=0, help="side of the crops in training, black where empty"
     )
+    parser.add_argument("--plane", type=int, default=0, help="longer side of a scan's planes")
     args = parser.parse_args()
     told: dict[str, int] = {"propagate": True} if args.propagate else {}
     if args.canvas:
         told["canvas"] = args.canvas
+    if args.plane:
+        told["plane"] = args.plane
     args.output.parent.mkdir(parents=True, exist_ok=True)
     size = export(args.trained, args.output, told)
     print(f"{size / 1e6:.1f} MB in {args.output}")

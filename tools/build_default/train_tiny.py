@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from digseg.model.fresh import add_matching
+from digseg.model.fresh import Layout, add_matching
 from digseg.model.pipeline import DiGSegPipeline
 from digseg.train.run import describe, prepare, train_sets
 from digseg.train.settings import TrainSettings
@@ -77,7 +77,7 @@ def main() -> None:
         )
         print(settings.to_json(), flush=True)
         pipeline = DiGSegPipeline.from_pretrained(source).to(torch.float32)
-        if not pipeline.image_encoder.config.match_channels:
+        if len(pipeline.image_encoder.config.match_channels) < len(Layout.match):
             add_matching(pipeline)
         train_sets(
             pipeline,

@@ -107,7 +107,8 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=_DEFAULT.spacing,
         metavar="MM",
-        help="pixels that the model sees; 0 takes the file's (default: square ones)",
+        help="pixels that the model sees; 0 takes the file's (default: square, organs as large "
+        "as in training)",
     )
     volumes.add_argument("--time", type=int, default=_DEFAULT.time, help="time point, from 0")
     volumes.add_argument(

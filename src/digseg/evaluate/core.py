@@ -177,7 +177,8 @@ def evaluate_set(
     count = len(spread(len(labelled.split(settings.split)), settings.limit))
     callback(StageStarted(labelled.name, count, "images"))
     budget = _Budget(settings.budget * 1e6 / count)
-    for item in items(labelled, settings.split, settings.limit):
+    hints: Mapping[str, Any] = getattr(model, "recommended", {})
+    for item in items(labelled, settings.split, settings.limit, hints):
         if settings.planes is not None:
             item = crop_planes(item, spread(len(item.planes), settings.planes))
         _evaluate_item(item, scores, predictor, settings, budget, gallery)

@@ -8,9 +8,10 @@ are read by axial planes and magnified as there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ class Item:
     known
         Indices of the classes that the mask of this image knows.
     factors
-        How many times taller and wider the model sees the pixels (tiny volumes).
+        How many times taller and wider the model sees the pixels (of volumes).
     """
 
     name: str
@@ -55,8 +56,18 @@ class Item:
     factors: tuple[float, float] = (1.0, 1.0)
 
 
-def items(labelled: LabelledSet, split: str, limit: int | None = None) -> Iterator[Item]:
+def items(
+    labelled: LabelledSet,
+    split: str,
+    limit: int | None = None,
+    recommended: Mapping[str, Any] | None = None,
+) -> Iterator[Item]:
     """Items of a split in its order; ``limit`` takes that many, evenly spread.
+
+    Parameters
+    ----------
+    recommended
+        What the model recommends, for the size at which it sees a volume's planes.
 
     Raises
     ------
@@ -66,7 +77,7 @@ def items(labelled: LabelledSet, split: str, limit: int | None = None) -> Iterat
     pairs = labelled.pairs(split)
     names = labelled.split(split)
     for index in spread(len(pairs), limit):
-        yield read_item(labelled, names[index], *pairs[index])
+        yield read_item(labelled, names[index], *pairs[index], recommended)
 
 
 def spread(count: int, limit: int | None) -> list[int]:
@@ -76,7 +87,13 @@ def spread(count: int, limit: int | None) -> list[int]:
     return [(2 * i + 1) * count // (2 * limit) for i in range(limit)]
 
 
-def read_item(labelled: LabelledSet, name: str, image: Path, mask: Path) -> Item:
+def read_item(
+    labelled: LabelledSet,
+    name: str,
+    image: Path,
+    mask: Path,
+    recommended: Mapping[str, Any] | None = None,
+) -> Item:
     """One image and its mask."""
     picture = io.read(image)
     ids = _file_ids(labelled, name, image, mask, isinstance(picture, Volume))
@@ -92,7 +109,7 @@ def read_item(labelled: LabelledSet, name: str, image: Path, mask: Path) -> Item
     factors = (1.0, 1.0)
     if isinstance(picture, Volume):
         ids = np.ascontiguousarray(plane_turn(picture.grid, settings).apply(ids))
-        factors = magnification(picture, settings)
+        factors = magnification(picture, settings, recommended=recommended)
     table = _index_table(labelled)
     truth = _to_indices(ids, table, mask, labelled)
     hidden = labelled.unlabelled.get(name, frozenset())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,7 @@ class Layout:
     neck, encoder_width
         Width of the image encoder's neck; factor on its trunk.
     match
-        Channels of the features made for being matched, at 1/8, 1/4 and 1/2.
+        Channels of the features made for being matched, at 1/32 to 1/2.
     heads, groups
         Attention heads (diffusers calls their number ``attention_head_dim``), norm groups.
     hidden
@@ -43,7 +44,7 @@ class Layout:
     decoder: tuple[int, int] = (32, 16)
     neck: int = 96
     encoder_width: float = 1.0
-    match: tuple[int, ...] = (128, 64, 32)
+    match: tuple[int, ...] = (256, 192, 128, 64, 32)
     heads: int = 4
     groups: int = 16
     hidden: int = 192
@@ -123,20 +124,41 @@ def new_pipeline(
 
 
 def add_matching(pipeline: DiGSegPipeline, channels: tuple[int, ...] = Layout.match) -> None:
-    """Give a pipeline that was trained without it a `MatchNeck`; no answer changes at first.
+    """Give a pipeline a `MatchNeck`, or the one it has further coarse scales.
+
+    No answer changes at first: what is new is matched with zeros, and adds zeros to what was.
 
     Parameters
     ----------
     channels
-        At 1/8, 1/4 and 1/2.
+        Coarse to fine, the last at 1/2; they end with those that the pipeline has.
+
+    Raises
+    ------
+    ValueError
+        The pipeline's own neck is another one.
     """
+    had = len(pipeline.image_encoder.config.match_channels)
+    added = len(channels) - had
     changed = {}
     for name in ("image_encoder", "text_pathway"):
         old = getattr(pipeline, name)
         # As an argument: diffusers takes what a config had by default for its default again.
         new = type(old).from_config(old.config, match_channels=channels)
-        missing, unexpected = new.load_state_dict(old.state_dict(), strict=False)
-        if unexpected or any(not key.startswith(("match_neck", "matches")) for key in missing):
-            raise ValueError(f"the weights of {name} don't fit its layout")
+        given = {_moved(key, added): value for key, value in old.state_dict().items()}
+        if any(new.state_dict()[key].shape != given[key].shape for key in given):
+            raise ValueError(f"the weights of {name} don't fit {channels}")
+        new.load_state_dict(given, strict=False)
         changed[name] = new.to(old.dtype).train(old.training)
+    if had:
+        joint = changed["image_encoder"].match_neck.down[added - 1]
+        torch.nn.init.zeros_(joint.weight)
+        torch.nn.init.zeros_(joint.bias)
     pipeline.register_modules(**changed)
+
+
+def _moved(key: str, added: int) -> str:
+    """The name of a weight where ``added`` scales come before those of the neck."""
+    return re.sub(
+        r"^(match_neck\.\w+|matches)\.(\d+)", lambda m: f"{m[1]}.{int(m[2]) + added}", key
+    )

@@ -110,8 +110,8 @@ class ImageEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     neck_channels
         Width of the top-down neck at 1/8 and coarser.
     match_channels
-        Channels of the features at 1/8, 1/4 and 1/2 that are made for being matched with the
-        text (`digseg.model.match_neck`); empty without them.
+        Channels of the features that are made for being matched with the text, coarse to fine,
+        the last at 1/2 (`digseg.model.match_neck`); empty without them.
     width
         Factor on the trunk's channels; 1.0 is Lite0, less is for tests.
     """
@@ -172,7 +172,8 @@ class ImageEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.to_unet = nn.ModuleList(
             nn.Conv2d(neck_channels, channels, 1) for channels in (low, low, middle, deep)
         )
-        given = [wide[i] + tapped[i] for i in (2, 1, 0)]
+        self._matched = tuple(reversed(range(len(match_channels))))
+        given = [wide[i] + tapped[i] for i in self._matched]
         self.match_neck = MatchNeck(given, match_channels) if match_channels else None
 
     def trunk(self, pixels: Tensor) -> list[Tensor]:
@@ -221,5 +222,5 @@ class ImageEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         for name, layer, x in zip(ADDED, self.to_unet, (*neck[2:], neck[4]), strict=True):
             encoded[name] = layer(x)
         if self.match_neck is not None:
-            encoded |= self.match_neck([torch.cat([neck[i], taps[i]], 1) for i in (2, 1, 0)])
+            encoded |= self.match_neck([torch.cat([neck[i], taps[i]], 1) for i in self._matched])
         return encoded

@@ -3,7 +3,8 @@
 What depends on the words costs once for each prompt; what depends on the picture alone costs once.
 So the picture's side is where convolutions at 1/4 and 1/2 are cheap: this neck goes on from the
 image encoder's, with more channels, and the text pathway weighs its features with one linear map
-for each prompt and scale.
+for each prompt and scale. Most of its weights are at 1/32 and 1/16, where they cost little: there
+it learns what a trunk that stays as ImageNet left it can't tell apart.
 """
 
 from __future__ import annotations
@@ -15,8 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-#: Names of the neck's features, coarse to fine: at 1/8, 1/4 and 1/2.
-MATCH_FEATURES = ("match_eighth", "match_quarter", "match_half")
+#: Names of the neck's features, coarse to fine, at 1/32 to 1/2; fewer scales have the last ones.
+MATCH_FEATURES = (
+    "match_thirtysecond",
+    "match_sixteenth",
+    "match_eighth",
+    "match_quarter",
+    "match_half",
+)
+#: Residual blocks at each of these scales: convolutions at 1/2 are the costly ones.
+REPEATS = (2, 2, 2, 2, 1)
 
 
 class Residual(nn.Module):
@@ -39,9 +48,9 @@ class MatchNeck(nn.Module):
     Parameters
     ----------
     given
-        Channels that come in at 1/8, 1/4 and 1/2.
+        Channels that come in at each scale, coarse to fine, the last at 1/2.
     channels
-        Channels that go out at 1/8, 1/4 and 1/2.
+        Channels that go out.
     """
 
     def __init__(self, given: Sequence[int], channels: Sequence[int]) -> None:
@@ -50,21 +59,20 @@ class MatchNeck(nn.Module):
             nn.Conv2d(inner, outer, 1) for inner, outer in zip(given, channels, strict=True)
         )
         self.down = nn.ModuleList(nn.Conv2d(wide, narrow, 1) for wide, narrow in pairwise(channels))
-        repeats = (2, 2, 1)
         self.blocks = nn.ModuleList(
             nn.Sequential(*(Residual(width) for _ in range(count)))
-            for width, count in zip(channels, repeats, strict=True)
+            for width, count in zip(channels, REPEATS[-len(channels) :], strict=True)
         )
 
     def forward(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Features at 1/8, 1/4 and 1/2, ``[N, C, h, w]`` each, to those of `MATCH_FEATURES`."""
+        """Features coarse to fine, ``[N, C, h, w]`` each, to those of `MATCH_FEATURES`."""
         found: dict[str, Tensor] = {}
         context: Tensor | None = None
-        for index, name in enumerate(MATCH_FEATURES):
+        for index, name in enumerate(MATCH_FEATURES[-len(self.lateral) :]):
             x = self.lateral[index](features[index])
             if context is not None:
                 wider = self.down[index - 1](context)
                 x = x + functional.interpolate(wider, scale_factor=2.0, mode="nearest")
-            context = self.blocks[index](x)  # [N,128,H/8,W/8], [N,64,H/4,W/4], [N,32,H/2,W/2]
+            context = self.blocks[index](x)
             found[name] = context
         return found

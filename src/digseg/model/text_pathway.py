@@ -108,7 +108,7 @@ class TextPathway(ModelMixin, ConfigMixin):  # type: ignore[misc]
         the text directly, coarse to fine, and added to the mask decoder's logits; empty without
         an image encoder.
     match_channels, match_dim
-        The same for the features of `digseg.model.match_neck` at 1/8, 1/4 and 1/2; empty without.
+        The same for the features of `digseg.model.match_neck`, the last at 1/2; empty without.
     mask_padding
         Whether cross-attention leaves out the padding of a prompt. False as in Stable Diffusion.
     """
@@ -161,9 +161,13 @@ class TextPathway(ModelMixin, ConfigMixin):  # type: ignore[misc]
         -------
         Logits ``[B, 1, H/2, W/2]``; `None` where nothing is matched.
         """
+        last = len(MATCH_FEATURES) - len(self.matches)
         found = [
             _coarse_to_fine(layers, [features[name] for name in names], e, rows)
-            for layers, names in ((self.direct, DIRECT_FEATURES), (self.matches, MATCH_FEATURES))
+            for layers, names in (
+                (self.direct, DIRECT_FEATURES),
+                (self.matches, MATCH_FEATURES[last:]),
+            )
             if len(layers)
         ]
         return torch.stack(found).sum(0) if found else None

@@ -8,8 +8,9 @@ through the network is resampled, tile by tile, and the soft masks come back the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,9 @@ from digseg.types import AnyArray, Encoded, EncodingModel, Float32Array, Segment
 SQUARE_ENOUGH = 1.25
 #: Planes whose longer side has fewer pixels than this are magnified, at most `LARGEST` times.
 SMALL, LARGEST = 224, 4.0
+#: Larger planes of a scan are reduced to the side that a model recommends, at most so far: a tile
+#: of 512 pixels still fills the crops of training.
+LEAST = 0.5
 
 Factors = tuple[float, float]
 Plane = tuple[int, int]
@@ -32,12 +36,23 @@ Plane = tuple[int, int]
 ENDLESS: Plane = (1 << 30, 1 << 30)
 
 
-def magnification(volume: Volume, settings: SegmentSettings, axis: Axis | None = None) -> Factors:
+def magnification(
+    volume: Volume,
+    settings: SegmentSettings,
+    axis: Axis | None = None,
+    recommended: Mapping[str, Any] | None = None,
+) -> Factors:
     """How many times taller and wider the model sees the pixels of the planes across ``axis``.
 
     With ``settings.spacing`` as asked (0: as they are). Else squeezed pixels are made square, the
-    finer side kept, so that nothing is lost; and planes too small to show an organ are magnified,
-    as they were in training.
+    finer side kept, so that nothing is lost; planes too small to show an organ are magnified, and
+    planes of a CT or an MR that are larger than the model recommends are reduced, so that organs
+    look as large as in training. Other volumes (a cell has any size) are not.
+
+    Parameters
+    ----------
+    recommended
+        Of the model: ``plane`` is the longer side of a scan's plane in pixels.
     """
     grid = plane_turn(volume.grid, settings, axis).grid(volume.grid)
     _, rows, columns = grid.shape
@@ -53,6 +68,9 @@ def magnification(volume: Volume, settings: SegmentSettings, axis: Axis | None =
         tall, broad = high / min(high, wide), wide / min(high, wide)
     longest = max(rows * tall, columns * broad)
     factor = min(LARGEST, max(1.0, SMALL / longest))
+    usual = int((recommended or {}).get("plane", 0))
+    if usual and volume.modality != "other" and longest > usual:
+        factor = max(LEAST, usual / longest)
     return tall * factor, broad * factor
 
 
@@ -88,7 +106,7 @@ def fitted(
     """The model as it looks at an image; at a volume's planes across ``axis`` (the settings')."""
     if not isinstance(image, Volume):
         return model
-    factors = magnification(image, settings, axis)
+    factors = magnification(image, settings, axis, getattr(model, "recommended", None))
     return magnified(model, factors, plane_shape(image, settings, axis))
 
 
