@@ -10,9 +10,6 @@ from digseg.evaluate.dataset import LabelledSet
 from digseg.events import Callback, ignore
 from digseg.types import SegmentationModel
 
-#: Vocabularies longer than this are asked on fewer planes of a volume.
-_LONG = 16
-
 #: Values of an evaluation that a card keeps.
 _KEPT = (
     "n", "planes", "exhaustive", "miou", "mdice", "iou", "dice", "boundary_f", "groups",
@@ -56,16 +53,12 @@ def measure(
     pictures: int = 64,
     callback: Callback = ignore,
 ) -> list[SetResult]:
-    """Evaluate the sets that have the split; long vocabularies on a fifth of the planes."""
+    """Evaluate the sets that have the split."""
     found: list[SetResult] = []
     for item in sets:
         if not item.splits.get(settings.split):
             continue
-        chosen = settings
-        if settings.planes is not None and len(item.classes) > _LONG:
-            values = {**settings.__dict__, "planes": max(1, settings.planes // 5)}
-            chosen = EvaluateSettings(**values)
-        found += evaluate([item], model, chosen, pictures=pictures, callback=callback).sets
+        found += evaluate([item], model, settings, pictures=pictures, callback=callback).sets
     return found
 
 

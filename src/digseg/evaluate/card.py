@@ -73,7 +73,7 @@ def render(
         "Prompts are the class names. mIoU is the mean over the classes that the split holds, by "
         "arg-max over the set's vocabulary (the threshold 0.5 where there is one class, or where "
         "all maps are below it and the set has background); pixels are summed over the set before "
-        "a ratio is taken. Volumes and long vocabularies are judged on evenly spaced planes.",
+        "a ratio is taken. Volumes are judged on evenly spaced planes.",
         "",
         *_aims(values),
         "",
