@@ -22,7 +22,7 @@ import time
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -101,6 +101,8 @@ class SpecialistModel:
     """A `SegmentationModel` that knows the classes of one set, by name."""
 
     multiple = 32
+    #: Volumes are shown as to the generalist.
+    recommended: ClassVar[dict[str, int]] = {"canvas": 256, "plane": 320}
 
     def __init__(self, net: Specialist, names: Sequence[str]) -> None:
         self.net, self.names = net.eval(), list(names)
