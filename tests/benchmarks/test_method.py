@@ -45,6 +45,10 @@ def test_a_fresh_start_keeps_text_and_masks_only(tiny: Path) -> None:
     assert torch.equal(made.text_pathway.projection.weight, given.text_pathway.projection.weight)
     assert not torch.equal(made.unet.conv_in.weight, given.unet.conv_in.weight)
     assert _shared.layout_of(made) == _shared.layout_of(given)
+    for scales in (3, 0):
+        fewer = _shared.fresh_start(tiny, pretrained=False, scales=scales)
+        assert fewer.image_encoder.config.match_channels == (8, 8, 4)[:scales]
+        assert len(fewer.text_pathway.matches) == scales
 
 
 def test_results_of_two_processes_are_merged(tmp_path: Path) -> None:
