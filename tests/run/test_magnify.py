@@ -108,11 +108,13 @@ def test_factors(
         ((20, 2048, 2048), "MR", 320, (0.5, 0.5)),
         ((20, 512, 512), "other", 320, (1.0, 1.0)),
         ((20, 300, 320), "CT", 320, (1.0, 1.0)),
+        ((20, 100, 160), "CT", 320, (2.0, 2.0)),
+        ((20, 100, 160), "other", 320, (1.4, 1.4)),
         ((20, 512, 512), "CT", 0, (1.0, 1.0)),
         ((20, 56, 40), "CT", 320, (4.0, 4.0)),
     ],
 )
-def test_large_planes_of_a_scan_are_reduced_where_the_model_recommends_it(
+def test_planes_of_a_scan_are_shown_as_large_as_the_model_recommends(
     shape: tuple[int, int, int], modality: Modality, plane: int, factors: tuple[float, float]
 ) -> None:
     grid = Grid.of(shape, np.diag([1.0, 1.0, 1.0, 1.0]), space="patient")

@@ -66,8 +66,8 @@ class DiGSegPipeline(DiffusionPipeline):  # type: ignore[misc]
     recommended
         What runs do with this model unless they are told otherwise: ``"propagate": True`` for
         the second pass over volumes, ``"canvas"`` for the side of the black canvas on which
-        small planes are shown, ``"plane"`` for the longer side to which a scan's planes are
-        reduced, both in pixels.
+        small planes are shown, ``"plane"`` for the longer side at which a scan's planes are
+        shown, both in pixels.
     """
 
     model_cpu_offload_seq = "text_encoder->image_encoder->unet->mask_decoder->vae"

@@ -26,8 +26,8 @@ from digseg.types import AnyArray, Encoded, EncodingModel, Float32Array, Segment
 SQUARE_ENOUGH = 1.25
 #: Planes whose longer side has fewer pixels than this are magnified, at most `LARGEST` times.
 SMALL, LARGEST = 224, 4.0
-#: Larger planes of a scan are reduced to the side that a model recommends, at most so far: a tile
-#: of 512 pixels still fills the crops of training.
+#: A scan's planes are reduced to the side that a model recommends, at most so far: a tile of 512
+#: pixels still fills the crops of training.
 LEAST = 0.5
 
 Factors = tuple[float, float]
@@ -45,14 +45,14 @@ def magnification(
     """How many times taller and wider the model sees the pixels of the planes across ``axis``.
 
     With ``settings.spacing`` as asked (0: as they are). Else squeezed pixels are made square, the
-    finer side kept, so that nothing is lost; planes too small to show an organ are magnified, and
-    planes of a CT or an MR that are larger than the model recommends are reduced, so that organs
-    look as large as in training. Other volumes (a cell has any size) are not.
+    finer side kept, so that nothing is lost; planes of a CT or an MR are shown as large as the
+    model recommends, so that organs look as they did in training; of other volumes (a cell has any
+    size) those too small to show much are magnified.
 
     Parameters
     ----------
     recommended
-        Of the model: ``plane`` is the longer side of a scan's plane in pixels.
+        Of the model: ``plane`` is the longer side of a scan's planes in pixels.
     """
     grid = plane_turn(volume.grid, settings, axis).grid(volume.grid)
     _, rows, columns = grid.shape
@@ -69,8 +69,8 @@ def magnification(
     longest = max(rows * tall, columns * broad)
     factor = min(LARGEST, max(1.0, SMALL / longest))
     usual = int((recommended or {}).get("plane", 0))
-    if usual and volume.modality != "other" and longest > usual:
-        factor = max(LEAST, usual / longest)
+    if usual and volume.modality != "other":
+        factor = min(LARGEST, max(LEAST, usual / longest))
     return tall * factor, broad * factor
 
 
