@@ -102,3 +102,5 @@ def test_a_neck_of_other_widths_is_refused(without: DiGSegPipeline) -> None:
     add_matching(without, (8, 8, 4))
     with pytest.raises(ValueError, match="fit"):
         add_matching(without, (12, 8, 8, 16, 4))
+    with pytest.raises(ValueError, match="no scale"):
+        add_matching(without, (8, 8, 4))

@@ -136,10 +136,12 @@ def add_matching(pipeline: DiGSegPipeline, channels: tuple[int, ...] = Layout.ma
     Raises
     ------
     ValueError
-        The pipeline's own neck is another one.
+        The pipeline's own neck is another one, or has these scales.
     """
     had = len(pipeline.image_encoder.config.match_channels)
     added = len(channels) - had
+    if added < 1:
+        raise ValueError(f"{channels} adds no scale to the {had} that there are")
     changed = {}
     for name in ("image_encoder", "text_pathway"):
         old = getattr(pipeline, name)

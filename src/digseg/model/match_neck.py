@@ -3,8 +3,8 @@
 What depends on the words costs once for each prompt; what depends on the picture alone costs once.
 So the picture's side is where convolutions at 1/4 and 1/2 are cheap: this neck goes on from the
 image encoder's, with more channels, and the text pathway weighs its features with one linear map
-for each prompt and scale. Most of its weights are at 1/32 and 1/16, where they cost little: there
-it learns what a trunk that stays as ImageNet left it can't tell apart.
+for each prompt and scale. Most of its weights are at 1/32 and 1/16, where they cost little: they
+are meant to learn what a trunk that stays as ImageNet left it can't tell apart.
 """
 
 from __future__ import annotations
