@@ -62,9 +62,11 @@ def weights(pipeline: DiGSegPipeline) -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.mark.parametrize("stage", [1, 2])
-def test_a_resumed_run_is_the_uninterrupted_one(folder: Path, tmp_path: Path, stage: int) -> None:
-    settings = replace(QUICK, stage=stage)
+@pytest.mark.parametrize(("stage", "encoder_rate"), [(1, 0.0), (2, 0.0), (2, 1e-4)])
+def test_a_resumed_run_is_the_uninterrupted_one(
+    folder: Path, tmp_path: Path, stage: int, encoder_rate: float
+) -> None:
+    settings = replace(QUICK, stage=stage, encoder_rate=encoder_rate)
     whole = train(fresh(folder), sampler_of, settings, tmp_path / "whole")
     train(fresh(folder), sampler_of, settings, tmp_path / "parts", stop_at=2)
     torch.rand(7)  # the state of the process must not matter
@@ -126,6 +128,28 @@ def test_what_learns_in_which_stage(folder: Path) -> None:
     of_unet = {n for n in adapted if n.startswith("unet.")}
     assert any("lora_A" in n for n in of_unet)
     assert all("lora" in n or n.startswith(("unet.conv_in", "unet.conv_out")) for n in of_unet)
+
+
+def test_norms_follow_the_weights_that_learn_and_no_others(folder: Path, tmp_path: Path) -> None:
+    def norms(pipeline: DiGSegPipeline, first: int) -> tuple[list[bool], list[bool]]:
+        now, start = weights(pipeline), weights(fresh(folder))
+        before: list[bool] = []
+        behind: list[bool] = []
+        for name in (n for n in now if n.endswith(("running_mean", "running_var"))):
+            stage = -1 if "stem" in name else int(name.split(".")[2])
+            moved = not torch.equal(now[name], start[name])
+            (behind if stage >= first else before).append(moved)
+        return before, behind
+
+    for first in (5, 0):
+        settings = replace(QUICK, encoder_rate=1e-4, encoder_from=first, diffusion_share=0.0)
+        done = train(fresh(folder), sampler_of, settings, tmp_path / str(first))
+        before, behind = norms(done, first or -1)
+        assert not any(before)
+        assert behind
+        assert all(behind)
+    frozen = train(fresh(folder), sampler_of, QUICK, tmp_path / "frozen")
+    assert not any(norms(frozen, 0)[1])
 
 
 def test_it_learns(folder: Path, tmp_path: Path) -> None:

@@ -57,11 +57,46 @@ class SameConv(nn.Conv2d):
 
 
 class FrozenNorm(nn.BatchNorm2d):
-    """Batch norm that never leaves its stored statistics (scale and shift stay trainable)."""
+    """Batch norm that always answers by its stored statistics (scale and shift stay trainable).
+
+    A batch of few pictures of unlike kinds says little, so its own statistics are never used. But
+    where the weights before a norm learn, stored ones grow old: with `tracking` each batch is
+    looked at, and `track` moves them a little towards it.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    #: Whether what goes through in training is looked at.
+    tracking = False
+
+    def __init__(self, channels: int, eps: float = 1e-3) -> None:
+        super().__init__(channels, eps=eps)
+        self.training = False
+        self._seen: tuple[Tensor, Tensor] | None = None
 
     def train(self, mode: bool = True) -> FrozenNorm:
         """Stay in evaluation mode."""
         return super().train(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, C, H, W]`` to the same shape."""
+        if self.tracking and torch.is_grad_enabled():
+            given = x.detach().float()
+            mean = given.mean((0, 2, 3))  # [C]
+            # Around the stored mean, so that how pictures differ from each other counts, too.
+            around = (given - self.running_mean[:, None, None]).square().mean((0, 2, 3))
+            self._seen = (mean, around)
+        return super().forward(x)
+
+    @torch.no_grad()
+    def track(self, share: float) -> None:
+        """Move the statistics by a share of the way to those of the last batch."""
+        if self._seen is None:
+            return
+        mean, around = self._seen
+        self.running_mean.lerp_(mean.to(self.running_mean), share)
+        self.running_var.lerp_(around.to(self.running_var), share)
+        self._seen = None
 
 
 class InvertedBottleneck(nn.Module):
@@ -71,11 +106,11 @@ class InvertedBottleneck(nn.Module):
         super().__init__()
         wide = inner * expansion
         self.expand = SameConv(inner, wide, 1, bias=False) if expansion > 1 else None
-        self.expand_norm = FrozenNorm(wide, eps=1e-3) if expansion > 1 else None
+        self.expand_norm = FrozenNorm(wide) if expansion > 1 else None
         self.depthwise = SameConv(wide, wide, kernel, stride, groups=wide, bias=False)
-        self.depthwise_norm = FrozenNorm(wide, eps=1e-3)
+        self.depthwise_norm = FrozenNorm(wide)
         self.project = SameConv(wide, outer, 1, bias=False)
-        self.project_norm = FrozenNorm(outer, eps=1e-3)
+        self.project_norm = FrozenNorm(outer)
         self.residual = stride == 1 and inner == outer
 
     def forward(self, x: Tensor) -> Tensor:
@@ -137,7 +172,7 @@ class ImageEncoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         stem = scaled(32)
         self.stem = SameConv(3, stem, 3, 2, bias=False)
-        self.stem_norm = FrozenNorm(stem, eps=1e-3)
+        self.stem_norm = FrozenNorm(stem)
         stages, inner, tapped = [], stem, []
         for index, (repeats, kernel, stride, expansion, channels) in enumerate(STAGES):
             outer = scaled(channels)

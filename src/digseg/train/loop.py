@@ -151,6 +151,7 @@ def train(
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(trainee.parameters(), settings.clip)
         prepared.step()
+        trainee.track()
         if mean is not None:
             mean.update(trainee)
         step += 1

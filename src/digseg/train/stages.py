@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from digseg.errors import UsageError
 from digseg.model import network
+from digseg.model.image_encoder import FrozenNorm
 from digseg.model.pipeline import DiGSegPipeline
 from digseg.train.batch import Batch
 from digseg.train.losses import mask_loss
@@ -23,6 +24,9 @@ from digseg.train.settings import TrainSettings
 
 #: What a step is judged by: the mask, the direct matches alone, or the diffusion of mask latents.
 Step = Literal["mask", "match", "diffusion"]
+
+#: Share of the way to a batch's statistics that a norm goes in a step: some hundred pictures count.
+TRACKED = 0.01
 
 #: Pixels by which a neighbouring slice's mask may be off, in training.
 NEIGHBOUR_SHIFT = 8
@@ -79,6 +83,9 @@ class Trainee(nn.Module):
             if frozen:
                 self.image_encoder.stem.requires_grad_(False)
                 self.image_encoder.stem_norm.requires_grad_(False)
+            for norm in self.image_encoder.modules():
+                if isinstance(norm, FrozenNorm):
+                    norm.tracking = bool(norm.weight.requires_grad)
         if self.mask_decoder is not None and settings.stage == 1:
             self.mask_decoder.requires_grad_(False)
 
@@ -116,6 +123,23 @@ class Trainee(nn.Module):
     def learning(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and parameters that learn."""
         return ((n, p) for n, p in self.named_parameters() if p.requires_grad)
+
+    def changing(self) -> Iterator[tuple[str, Tensor]]:
+        """What learns, and the statistics that follow it."""
+        yield from self.learning()
+        for name, norm in self._tracked():
+            yield f"{name}.running_mean", norm.running_mean
+            yield f"{name}.running_var", norm.running_var
+
+    def _tracked(self) -> Iterator[tuple[str, FrozenNorm]]:
+        for name, module in self.named_modules():
+            if isinstance(module, FrozenNorm) and module.tracking:
+                yield name, module
+
+    def track(self) -> None:
+        """After a step: the norms whose weights learn follow what they were given."""
+        for _, norm in self._tracked():
+            norm.track(TRACKED)
 
     def forward(self, batch: Batch, kind: Step) -> tuple[Tensor, dict[str, float]]:
         """The loss of a batch, and its parts for the log."""

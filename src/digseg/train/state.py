@@ -24,25 +24,25 @@ FILE = "checkpoint.safetensors"
 
 
 class RunningMean:
-    """Exponential mean of what learns; early on the decay grows as (1 + n) / (10 + n)."""
+    """Exponential mean of what changes; early on the decay grows as (1 + n) / (10 + n)."""
 
     def __init__(self, trainee: Trainee, decay: float) -> None:
         self.decay = decay
         self.count = 0
-        self.mean = {name: p.detach().clone() for name, p in trainee.learning()}
+        self.mean = {name: p.detach().clone() for name, p in trainee.changing()}
 
     @torch.no_grad()
     def update(self, trainee: Trainee) -> None:
         """Take the present weights in."""
         self.count += 1
         keep = min(self.decay, (1 + self.count) / (10 + self.count))
-        for name, parameter in trainee.learning():
+        for name, parameter in trainee.changing():
             self.mean[name].lerp_(parameter.detach(), 1 - keep)
 
     @torch.no_grad()
     def swap(self, trainee: Trainee) -> None:
         """Exchange weights and mean: before an export, and again after it."""
-        for name, parameter in trainee.learning():
+        for name, parameter in trainee.changing():
             held = parameter.detach().clone()
             parameter.copy_(self.mean[name])
             self.mean[name] = held
@@ -58,7 +58,7 @@ def save_state(
 ) -> None:
     """Write everything that a resumed run needs to go on bit for bit."""
     tensors: dict[str, torch.Tensor] = {"torch": torch.get_rng_state()}
-    for name, parameter in trainee.learning():
+    for name, parameter in trainee.changing():
         tensors[f"model/{name}"] = parameter.detach().cpu()
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer/{key}/{name}"] = torch.as_tensor(value).detach().cpu()
@@ -108,15 +108,15 @@ def load_state(
         raise ResumeError(
             f"The checkpoint {file} is of stage {before.stage}, not of {trainee.settings.stage}."
         )
-    learning = dict(trainee.learning())
-    wanted, given = set(learning), {k[6:] for k in tensors if k.startswith("model/")}
+    changing = dict(trainee.changing())
+    wanted, given = set(changing), {k[6:] for k in tensors if k.startswith("model/")}
     if wanted != given:
         raise ResumeError(
             f"The checkpoint {file} is of another network: "
             f"{sorted(wanted ^ given)[0]} is not in both."
         )
     with torch.no_grad():
-        for name, parameter in learning.items():
+        for name, parameter in changing.items():
             parameter.copy_(tensors[f"model/{name}"])
             state = {
                 key.split("/", 2)[1]: _laid_out(value, parameter)
