@@ -6,6 +6,8 @@ A closed-vocabulary U-Net of similar size on the same pretrained EfficientNet-Li
 set with the same augmentation and a fixed budget, and judged by the same evaluation on the same
 pictures as the model card's (its answer for a prompt is that class's chance against background).
 ``--total N`` gives each set the pictures that a generalist trained on N pictures saw of it.
+``--trunk frozen`` (or ``coarse``: only its stages at 1/16 and 1/32 learn) tells what a set needs of
+the pretrained encoder.
 
 Prints a table and writes ``benchmarks/specialists.json``, which the model card quotes beside the
 generalist, after each set. Sets that were measured with the same budget are passed over, so a run
@@ -20,20 +22,19 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
-from benchmarks._shared import add_result, load_imagenet, machine, read_json, share_of
+from benchmarks._shared import add_result, machine, read_json, share_of
+from benchmarks._specialist import Specialist, SpecialistModel, new_encoder
 from torch import Tensor, nn
 from torch.nn import functional
 
 from digseg.evaluate import EvaluateSettings, evaluate_set
 from digseg.evaluate.dataset import read_set
 from digseg.model.image_encoder import ImageEncoder
-from digseg.prompts import Prompt
 from digseg.train.augment import AugmentSettings, view
 from digseg.train.mix import read_mix, shares
 from digseg.train.pack import IGNORE, Picture, SetInfo, find_sets, load_split
@@ -41,92 +42,7 @@ from digseg.train.run import LONGEST
 from digseg.types import Float32Array, UInt8Array
 
 RESULT = Path(__file__).with_name("specialists.json")
-_WIDTHS = (16, 32, 48, 96, 160)  # at 1/2, 1/4, 1/8, 1/16, 1/32
-_FEATURES = ("half", "quarter", "eighth", "sixteenth", "deepest")
-
-
-def _residual(channels: int) -> nn.Module:
-    groups = 8 if channels % 8 == 0 else 1
-    return nn.Sequential(
-        nn.GroupNorm(groups, channels),
-        nn.SiLU(),
-        nn.Conv2d(channels, channels, 3, padding=1),
-        nn.SiLU(),
-        nn.Conv2d(channels, channels, 3, padding=1),
-    )
-
-
-class Specialist(nn.Module):
-    """Encoder, two residual blocks at each scale on the way up, one logit for each class.
-
-    Parameters
-    ----------
-    classes
-        Number of classes; background is one more.
-    encoder
-        Trunk and neck; its features come at five scales.
-    """
-
-    def __init__(self, classes: int, encoder: ImageEncoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-        half, quarter = encoder.config.detail_channels
-        low, _, deep = encoder.config.unet_channels
-        self.enter = nn.ModuleList(
-            nn.Conv2d(given, width, 1)
-            for given, width in zip((half, quarter, low, low, deep), _WIDTHS, strict=True)
-        )
-        self.blocks = nn.ModuleList(
-            nn.ModuleList([_residual(width), _residual(width)]) for width in _WIDTHS
-        )
-        self.down = nn.ModuleList(nn.Conv2d(wide, narrow, 1) for narrow, wide in pairwise(_WIDTHS))
-        self.exit = nn.Conv2d(_WIDTHS[0], classes + 1, 3, padding=1)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels ``[N, 3, H, W]`` in [0, 1] to logits ``[N, K + 1, H, W]``, background first."""
-        features = self.encoder(pixels * 2 - 1)
-        x: Tensor | None = None
-        for scale in reversed(range(len(_FEATURES))):
-            y = self.enter[scale](features[_FEATURES[scale]])
-            if x is not None:
-                y = y + functional.interpolate(self.down[scale](x), scale_factor=2.0)
-            for block in self.blocks[scale]:  # type: ignore[union-attr]
-                y = y + block(y)
-            x = y
-        assert x is not None
-        return functional.interpolate(self.exit(x), scale_factor=2.0, mode="bilinear")
-
-
-class SpecialistModel:
-    """A `SegmentationModel` that knows the classes of one set, by name."""
-
-    multiple = 32
-    #: Volumes are shown as to the generalist.
-    recommended: ClassVar[dict[str, int]] = {"canvas": 256, "plane": 320}
-
-    def __init__(self, net: Specialist, names: Sequence[str]) -> None:
-        self.net, self.names = net.eval(), list(names)
-        self.identity = f"specialist-{len(self.names)}"
-
-    def __call__(self, tiles: Float32Array, prompts: Sequence[Prompt]) -> Float32Array:
-        with torch.inference_mode():
-            logits = self.net(torch.from_numpy(tiles))
-            chances = (logits[:, 1:] - logits[:, :1]).sigmoid().numpy()  # against background
-        found = np.zeros((len(tiles), len(prompts), *tiles.shape[-2:]), np.float32)
-        for index, prompt in enumerate(prompts):
-            if prompt.name in self.names:
-                found[:, index] = chances[:, self.names.index(prompt.name)]
-        return found
-
-
-def new_encoder(pretrained: bool = True, width: float = 1.0) -> ImageEncoder:
-    """The default model's encoder, with ImageNet weights or without."""
-    encoder = ImageEncoder(
-        unet_channels=_WIDTHS[2:], detail_channels=_WIDTHS[:2], neck_channels=96, width=width
-    )
-    if pretrained:
-        load_imagenet(encoder)
-    return encoder
+_COARSE = 4  # first stage of the trunk that learns with `--trunk coarse`, at 1/16
 
 
 def train(
@@ -220,6 +136,9 @@ def run_set(info: SetInfo, args: argparse.Namespace, encoder: ImageEncoder) -> d
     """Train on one set and judge on its ``val``."""
     augment = shares([info], read_mix(None))[info.name].augment
     pictures = load_split(info, "train", LONGEST)
+    frozen = {"whole": 0, "coarse": _COARSE, "frozen": len(encoder.stages)}[args.trunk]
+    for part in [encoder.stem, encoder.stem_norm, *encoder.stages[:frozen]] if frozen else []:
+        part.requires_grad_(False)
     net = Specialist(len(info.classes), encoder)
     began = time.monotonic()
     steps = train(
@@ -270,6 +189,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--precision", choices=("no", "bf16"), default="no")
+    parser.add_argument("--trunk", choices=("whole", "coarse", "frozen"), default="whole",
+                        help="what of the encoder's trunk learns")  # fmt: skip
     parser.add_argument("--random", action="store_true", help="an encoder without ImageNet")
     parser.add_argument("--part", default=None, metavar="I/N", help="only every N-th set")
     parser.add_argument("--again", action="store_true", help="also what was measured already")
@@ -315,6 +236,7 @@ def _where(args: argparse.Namespace) -> Mapping[str, Any]:
         if getattr(args, name):
             budget += f" --{name} {getattr(args, name)}"
     budget += " --random" if args.random else ""
+    budget += f" --trunk {args.trunk}" if args.trunk != "whole" else ""
     words = f"python -m benchmarks specialists --data FOLDER {budget}"
     return {"command": words, "machine": machine().rpartition(", ")[0],
             "date": time.strftime("%Y-%m-%d")}  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,31 @@ def test_specialist_learns_what_is_bright(
     assert told["miou"]["bright"] > 0.5  # a third of the picture is bright: chance is below that
     assert told["runs"]["bright"]["steps"] == 25
     assert "| bright |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("trunk", "learning"), [("whole", range(7)), ("coarse", (4, 5, 6)), ("frozen", ())]
+)
+def test_what_of_a_specialists_trunk_learns(
+    trunk: str,
+    learning: Sequence[int],
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoder = specialists.new_encoder(False, 0.25)
+    before = [next(stage.parameters()).detach().clone() for stage in encoder.stages]
+    monkeypatch.setattr(specialists, "new_encoder", lambda pretrained: encoder)
+    monkeypatch.setattr(specialists, "read_mix", lambda file: {"default": {"size": 64}})
+    out = tmp_path / "out.json"
+    words = ["--data", str(data), "--random", "--steps", "2", "--batch", "2", "-o", str(out)]
+    monkeypatch.setattr("sys.argv", ["specialists", *words, "--trunk", trunk])
+    assert specialists.main() == 0
+    after = [next(stage.parameters()) for stage in encoder.stages]
+    moved = {i for i, (x, y) in enumerate(zip(before, after, strict=True)) if not x.equal(y)}
+    assert moved == set(learning)
+    command = json.loads(out.read_text())["runs"]["bright"]["command"]
+    assert (f"--trunk {trunk}" in command) == (trunk != "whole")
 
 
 def test_specialist_answers_by_name_only() -> None:
