@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+import threading
+import tracemalloc
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +22,7 @@ from digseg.engine.worker import Kit, compute_block, compute_border, packed
 from digseg.errors import DoesNotFitError
 from digseg.prompts import Prompt
 from digseg.settings import SegmentSettings
-from digseg.types import Float32Array
+from digseg.types import BoolArray, Float32Array, Window
 
 from .conftest import ArraySource, Constant, Filter, prompts_of
 from .test_segment import digest
@@ -94,6 +97,46 @@ def test_of_large_answers_there_is_one_in_memory(tmp_path: Path) -> None:
     assert memory.LARGE_ANSWER < 4 * 28 * 512**2
     engine.segment(source, model, prompts_of(28), settings, tmp_path / "s.zarr")
     assert model.alive == [0, 0, 0, 0]
+
+
+class Sparse(ArraySource):
+    """Nothing but nodata after the first tile; says when the last one was read."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__(np.zeros((1, 3, 1, 1), np.float32))
+        self.shape, self.side, self.done = (1, side, side), side, threading.Event()
+
+    def read(self, plane: int, window: Window) -> tuple[Float32Array, BoolArray]:
+        top, bottom, left, right = window
+        if (bottom, right) == (self.side, self.side):
+            self.done.set()
+        valid = np.full((bottom - top, right - left), top == left == 0)
+        return np.zeros((3, *valid.shape), np.float32), valid
+
+
+def test_empty_tiles_take_no_memory_while_they_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Sparse(8192)
+    seen: list[int] = []
+    write = engine.ProbabilityStore.write_block
+
+    def slow(store: engine.ProbabilityStore, *given: Any) -> Any:
+        if not seen:  # all other tiles wait for this block to be written
+            assert source.done.wait(60)
+            seen.append(tracemalloc.get_traced_memory()[0])
+        return write(store, *given)
+
+    monkeypatch.setattr(engine.ProbabilityStore, "write_block", slow)
+    tracemalloc.start()
+    try:
+        settings = SegmentSettings(tile=256, overlap=32)
+        engine.segment(source, Constant(1.0), prompts_of(1), settings, tmp_path / "s.zarr")
+    finally:
+        tracemalloc.stop()
+    tiles = (8192 // 224) ** 2
+    # One byte a pixel would be 85 MB; the block that is written takes 8.
+    assert seen[0] < 30e6 < tiles * 256**2 / 2
 
 
 def test_a_worker_holds_one_answer(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from digseg.tiles import Tile
 from digseg.types import TileSource
 
 _NO_SPACE = 28  # errno.ENOSPC
+_EMPTY = 4096  # bytes that an answer without values counts for while it waits, all told
 #: Name of the stage that a run's events speak of.
 STAGE = "segment"
 
@@ -177,8 +178,8 @@ class LocalRun:
             if answer.failed:
                 window = lattice.window(answer.read.tile)
                 self._tell(TileFailed(answer.read.tile.plane, window, answer.reason))
-        size = sum(answer.values.nbytes for answer in answers if answer.values is not None)
-        self._to_disk.put(answers, size)
+        sizes = [_EMPTY if a.values is None else a.values.nbytes for a in answers]
+        self._to_disk.put(answers, sum(sizes))
 
     # The writing thread -------------------------------------------------------------------------
 

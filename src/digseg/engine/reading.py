@@ -62,7 +62,8 @@ def read_tile(
     else:
         return ReadTile(tile, None, None, reason)
     if not valid.any():
-        return ReadTile(tile, None, valid)
+        # One False for all pixels: of a sparse scene, hundreds of such tiles may wait in a row.
+        return ReadTile(tile, None, np.broadcast_to(np.False_, valid.shape))
     return ReadTile(tile, padded(pixels, lattice.tile_shape), valid)
 
 
