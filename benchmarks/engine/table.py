@@ -97,6 +97,8 @@ def _engines(args: argparse.Namespace, folder: Path, rows: dict[str, Any]) -> An
 
 def _workers(args: argparse.Namespace, folder: Path, rows: dict[str, Any]) -> Any:
     """Turn by turn, so that whatever else the machine does meets both."""
+    if "cores" not in rows:
+        yield "cores", _figures(_call(("-m", "benchmarks.engine.cores"), args.timeout))
     for turn in range(args.repeat):
         for workers in (1, 2):
             name = f"workers {workers} #{turn + 1}"
@@ -160,6 +162,8 @@ def _print_workers(rows: dict[str, Any]) -> None:
     for n, some in found.items():
         print(f"| {n} | {middle[n]:.1f} | {some[0]['output_sha256'][:12]} |")
     print(f"\nTwo are {middle[1] / middle[2]:.2f} times as fast as one.")
+    if "times" in rows.get("cores", {}):
+        print(f"The network alone, on two cores at once: {rows['cores']['times']:.2f} times.")
 
 
 def _print_memory(rows: dict[str, Any]) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.engine import table
+import torch
+from benchmarks.engine import cores, table
 
 
 def test_rows_are_kept_and_told(
@@ -19,6 +20,8 @@ def test_rows_are_kept_and_told(
 
     def call(words: Sequence[str], timeout: float, cores: int | None = None) -> Any:
         asked.append(tuple(words))
+        if "benchmarks.engine.cores" in words:
+            return json.dumps({"one": 3.0, "two": 5.1, "times": 1.7})
         if "65536" in words:
             return {"failed": "exit code 4"}
         workers = int(words[words.index("--workers") + 1]) if "--workers" in words else 0
@@ -39,6 +42,7 @@ def test_rows_are_kept_and_told(
     assert table.main() == 1
     told = capsys.readouterr().out
     assert "Two are 2.00 times as fast as one." in told
+    assert "The network alone, on two cores at once: 1.70 times." in told
     assert "| 32768, K=2 | 105 | 80 | 200 | 1.05 (median 1.00) x 8192, K=2 | 37 |" in told
     assert "| 65536, K=2 | exit code 4 | | | | |" in told
     before = len(asked)
@@ -56,3 +60,12 @@ def test_a_row_that_does_not_end_well_is_told() -> None:
     assert table._call(("-c", "print(1)"), 60) == "1\n"
     seen = table._call(("-c", "import os; print(len(os.sched_getaffinity(0)))"), 60, cores=1)
     assert seen == "1\n"
+
+
+def test_two_processes_are_measured_and_this_one_stays_unbound() -> None:
+    before = torch.get_num_threads()
+    found = cores.together(2, 0.2)
+    alone = cores.together(1, 0.2)
+    assert 0 < alone
+    assert 0 < found < 20 * alone  # a loaded machine may say anything, but not that
+    assert torch.get_num_threads() == before
