@@ -64,7 +64,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     begin.add_argument(
         "--tune-encoder",
         action="store_true",
-        help="let the image encoder's coarse stages learn, too (short runs only)",
+        help="let the image encoder's coarse stages learn, too: for pictures unlike any it knows",
     )
     begin.add_argument("--freeze-text-pathway", action="store_true")
     how = parser.add_argument_group("how")

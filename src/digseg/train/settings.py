@@ -37,8 +37,8 @@ class TrainSettings:
     rate
         Peak learning rate.
     encoder_rate
-        That of the image encoder's trunk. 0, frozen, is as good in short runs and safer in long
-        ones: its norms keep their statistics, from which the weights drift away.
+        That of the image encoder's trunk; 0: frozen. Where it learns, its norms' statistics
+        follow the weights before them.
     encoder_from
         First of the trunk's seven stages that learns then: 4 and later are at 1/16 and 1/32,
         where the backward pass is cheap; 0 trains the stem too.
