@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -123,3 +125,63 @@ def test_a_scheduler_that_does_not_answer_is_said(
     settings = small.with_(scheduler="tcp://127.0.0.1:9")
     with pytest.raises(UsageError, match="No dask scheduler answers"):
         engine.segment(scene, Filter(1), prompts_of(1), settings, tmp_path / "s.zarr")
+
+
+def test_workers_of_a_job_serve_several_runs_and_are_gone_after_it(
+    tmp_path: Path, small: SegmentSettings, scene: ArraySource
+) -> None:
+    import psutil
+
+    settings = small.with_(workers=2)
+    one = engine.segment(
+        scene, Filter(1), prompts_of(2), small, tmp_path / "a.zarr", plan=plan(small)
+    )
+    me = psutil.Process()
+    before = {child.pid for child in me.children(recursive=True)}
+    pids = []
+    with engine.Workers(settings, ["digseg.engine.worker"]) as workers:
+        workers.start()
+        for name in ("b.zarr", "c.zarr"):
+            done = engine.segment(
+                scene, Filter(1), prompts_of(2), settings, tmp_path / name,
+                plan=plan(settings), workers=workers,
+            )  # fmt: skip
+            assert digest(done.store) == digest(one.store)
+            pids.append({child.pid for child in me.children(recursive=True)} - before)
+    assert pids[0] == pids[1]
+    assert len(pids[0]) >= 2
+    assert not [pid for pid in pids[0] if _runs(pid)]
+
+
+def _runs(pid: int) -> bool:
+    import psutil
+
+    if not psutil.pid_exists(pid):
+        return False
+    # What multiprocessing itself keeps for later is no worker.
+    return "resource_tracker" not in " ".join(psutil.Process(pid).cmdline())
+
+
+def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from digseg import engine\n"
+        "from digseg.settings import SegmentSettings\n"
+        "with engine.Workers(SegmentSettings(workers=2)) as workers:\n"
+        "    workers.address()\n"
+        "print('went on')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1
+    assert not done.stdout
+    last = done.stderr.splitlines()[-1]
+    assert "The workers could not be started" in last
+    assert "__main__" in last
+
+
+def test_no_workers_are_started_where_none_are_wanted() -> None:
+    with engine.Workers(SegmentSettings()) as workers:
+        workers.start()
+        assert not workers.wanted

@@ -26,8 +26,15 @@ def typed(widget: Any, *prompts: str) -> None:
 
 
 def done(widget: Any) -> Callable[[], bool]:
+    """Whether the run has ended and what is on screen is of its end, too."""
     control = widget.controller
-    return lambda: control.status.phase == "finished" and not control.run.busy
+
+    def is_done() -> bool:
+        if control.status.phase != "finished" or control.run.busy:
+            return False
+        return control.run.live is None or control.run.live.settle(0.01)
+
+    return is_done
 
 
 def fill(box: Any, text: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from digseg.errors import DatasetError
-from digseg.train.augment import AugmentSettings, synthesise, view
+from digseg.train.augment import AugmentSettings, view
+from digseg.train.looks import laid_over, restyled, synthesise, toned
 from digseg.train.mix import Share, read_mix, shares
 from digseg.train.pack import Category, Picture, SetInfo
 from digseg.train.sampler import Sampler, phrases
@@ -202,6 +205,73 @@ def test_a_synthetic_image_shows_its_structures() -> None:
         steps.append(abs(image[12:26, 12:26].mean() - image[38:56, 38:56].mean()))
         assert image[12:26, 12:26].std() < 25
     assert np.std(steps) > 5, "the greys are drawn anew each time"
+
+
+def test_a_plain_view_has_the_very_pixels_of_the_picture() -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (1, 90, 70, 3), dtype=np.uint8)
+    one = Picture("x", "a", pixels, (pixels[..., 0] // 2).astype(np.uint8))
+    rng = np.random.default_rng(4)
+    spread = {tuple(p) for p in pixels.reshape(-1, 3).tolist()} | {(0, 0, 0)}
+    settings = AugmentSettings(size=48, plain=1.0, elastic=1.0, light=0)
+    for _ in range(12):
+        image, mask = view(one, settings, rng)
+        shown = np.round(np.moveaxis(image, 0, -1) * 255).astype(np.uint8)
+        assert {tuple(p) for p in shown.reshape(-1, 3).tolist()} <= spread
+        inside = mask != 255
+        assert inside.any()
+        np.testing.assert_array_equal(mask[inside], shown[..., 0][inside] // 2)
+
+
+def test_levels_go_towards_another_picture_and_grey_stays_grey() -> None:
+    rng = np.random.default_rng(5)
+    dark = rng.integers(0, 60, (64, 64, 3), dtype=np.uint8)
+    green = np.stack([rng.integers(low, low + 40, (64, 64)) for low in (20, 190, 60)], -1)
+    like = green.astype(np.uint8)
+    means = np.array([restyled(dark, like, rng).mean((0, 1)) for _ in range(40)])
+    assert (means[:, 1] > dark[..., 1].mean() + 20).all()
+    assert means.std(0).max() > 10, "how far is drawn anew each time"
+    grey = np.repeat(dark[..., :1], 3, -1)
+    moved = restyled(grey, like, rng)
+    assert (moved == moved[..., :1]).all()
+    assert moved.mean() > grey.mean()
+    scan = restyled(dark, like[..., :1], rng)  # a like of one channel stands for all
+    assert scan.shape == dark.shape
+
+
+def test_a_tone_curve_keeps_the_order_of_values() -> None:
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, -1)
+    rng = np.random.default_rng(6)
+    curves = [toned(ramp, rng)[0, :, 0].astype(int) for _ in range(10)]
+    assert all((np.diff(curve) >= 0).all() for curve in curves)
+    assert max(abs(a - b).max() for a, b in pairwise(curves)) > 20
+
+
+def test_a_cut_brings_its_labels_along() -> None:
+    zeros, ones = np.zeros((3, 40, 50), np.float32), np.ones((3, 40, 50), np.float32)
+    none, all_ = np.zeros((40, 50), np.uint8), np.full((40, 50), 7, np.uint8)
+    rng = np.random.default_rng(7)
+    shares_ = []
+    for _ in range(20):
+        image, labels = laid_over(zeros, none, (ones, all_), rng)
+        np.testing.assert_array_equal(labels == 7, image[0] == 1)
+        shares_.append((labels == 7).mean())
+    assert 0.05 < min(shares_) < max(shares_) < 0.6
+    assert not zeros.any(), "the first picture stays as it was"
+
+
+def test_cuts_come_from_pictures_that_know_the_same_classes() -> None:
+    chosen = sampler()
+    bright = picture()
+    bright = Picture("land", "b", np.full_like(bright.pixels, 255), bright.labels, (3,))
+    share = chosen.shares["land"]
+    cutting = replace(share, augment=replace(share.augment, cut=1.0))
+    chosen.shares = {**chosen.shares, "land": cutting}
+    chosen.pictures = {**chosen.pictures, "land": [picture(), bright]}
+    rng = np.random.default_rng(8)
+    drawn = [q.image.max() for q in (chosen.draw(rng) for _ in range(60)) if q.set_name == "land"]
+    # Pixels of the first picture stay below 255, and the second one is never laid over it.
+    assert max(value for value in drawn if value < 1) < 0.95
+    assert {value == 1 for value in drawn} == {False, True}
 
 
 def test_the_mix_knows_its_entries(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The tiled engine: flat memory, exact blending, a resumable probability store."""
 
+from digseg.engine.cluster import Workers
 from digseg.engine.estimate import Estimate, estimate
 from digseg.engine.instances import Instances, instances
 from digseg.engine.labels import LabelRule, LazyLabels, labels
@@ -18,6 +19,7 @@ __all__ = [
     "Order",
     "Plan",
     "ProbabilityStore",
+    "Workers",
     "estimate",
     "instances",
     "labels",

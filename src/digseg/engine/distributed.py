@@ -10,15 +10,12 @@ writes the journal, after a block's task is done.
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from digseg.engine.borders import Borders
+from digseg.engine.cluster import DEATHS, Workers
 from digseg.engine.infer import Meter
 from digseg.engine.lending import Lending
 from digseg.engine.plan import Batch, Block, Order, ordered
@@ -26,7 +23,7 @@ from digseg.engine.state import RunState
 from digseg.engine.store import ProbabilityStore
 from digseg.engine.worker import Kit, Report, compute_block, compute_border, packed
 from digseg.engine.writing import forget
-from digseg.errors import DigsegError, UsageError
+from digseg.errors import DigsegError
 from digseg.events import (
     BlockWritten,
     Callback,
@@ -35,13 +32,11 @@ from digseg.events import (
     StageAdvanced,
     TileFailed,
 )
-from digseg.settings import SegmentSettings
 
 _AHEAD = 3  # blocks in flight for each worker
 _LAST = 2  # blocks for each worker, at the end, whose tiles all workers share
-_SPLIT = 4  # tiles of such a block in one task
+_SPLIT = 2  # tiles of such a block in one task
 _POLL = 0.2  # seconds between looks at the cancel token
-_DEATHS = 5  # workers that may die of one task before it is given up
 
 
 @dataclass
@@ -51,7 +46,7 @@ class DistributedRun:
     kit: Kit
     store: ProbabilityStore
     state: RunState
-    settings: SegmentSettings
+    workers: Workers
     callback: Callback
     cancel: CancelToken
     order: Order | None = None
@@ -60,14 +55,14 @@ class DistributedRun:
     bytes_lent: int = 0
 
     def go(self, pending: list[Block]) -> None:
-        """Do the pending blocks on the cluster that the settings name."""
+        """Do the pending blocks on the workers."""
         from distributed import Client
 
         self._borders = Borders(self.store.plan, self.state, Lending(self.store.private / "lent"))
         self._total, self._done = len(pending), 0
         self._running: dict[Block, Any] = {}
         self._shares: dict[Block, list[Any]] = {}
-        with _cluster(self.settings) as address, Client(address, set_as_default=False) as client:
+        with Client(self.workers.address(), set_as_default=False) as client:
             if client.dashboard_link:
                 self.callback(Notice(f"The dashboard of the workers: {client.dashboard_link}"))
             try:
@@ -120,23 +115,21 @@ class DistributedRun:
         lacking = state.needs(block)
         inner = [b for b in plan.batches(block) if lacking.intersection(b) and not plan.shared(b)]
         if last:  # else one worker would compute the last block while the others have nothing to do
-            inner, shares = self._shared_out(client, content, block, inner)
-            borders += shares
+            borders += self._shared_out(client, content, block, inner)
+            inner = []
         return client.submit(
             compute_block, content, block, sorted(lacking), block in state.missing, inner, *borders,
             key=f"digseg-block-{block.key}-{id(self)}",
             retries=0, pure=False,
         )  # fmt: skip
 
-    def _shared_out(
-        self, client: Any, content: Any, block: Block, inner: list[Batch]
-    ) -> tuple[list[Batch], list[Any]]:
-        """A few of a block's batches for its own task, and tasks that lend it the others."""
+    def _shared_out(self, client: Any, content: Any, block: Block, inner: list[Batch]) -> list[Any]:
+        """Tasks that compute a block's batches, a few each, and lend them to it."""
         lacking, there = self.state.needs(block), self._borders.lent(block)
         tiles = max(1, len(inner[0]) if inner else 1)
         step = max(1, _SPLIT // tiles)
         futures = []
-        for start in range(step, len(inner), step):
+        for start in range(0, len(inner), step):
             wanted = [
                 (batch, {block: still})
                 for batch in inner[start : start + step]
@@ -148,7 +141,7 @@ class DistributedRun:
                     client.submit(compute_border, content, wanted, key=key, retries=0, pure=False)
                 )
         self._shares[block] = futures
-        return inner[:step], futures
+        return futures
 
     def _collect(self) -> None:
         for block, future in list(self._running.items()):
@@ -183,65 +176,6 @@ class DistributedRun:
             self.callback(BlockWritten(plane, window, tiles, self._done, self._total))
 
 
-@contextmanager
-def _cluster(settings: SegmentSettings) -> Iterator[Any]:
-    """The scheduler that was named, or a local one with as many processes as were asked for."""
-    import dask
-
-    with dask.config.set({"distributed.scheduler.allowed-failures": _DEATHS}):
-        if settings.scheduler is not None:
-            yield _reachable(settings.scheduler)
-            return
-        from distributed import LocalCluster
-
-        # As many threads for each worker's network as this process has: the number of threads
-        # changes the last bits of an answer, and the result must not depend on --workers.
-        threads = str(network_threads())
-        env = {
-            "OMP_NUM_THREADS": threads,
-            "MKL_NUM_THREADS": threads,
-            "OPENBLAS_NUM_THREADS": threads,
-            "OMP_WAIT_POLICY": "PASSIVE",
-            # A model or a source of somebody's own module is found where this process finds it.
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        }
-        spawn = {"distributed.nanny.pre-spawn-environ": env}
-        with (
-            dask.config.set(spawn),
-            LocalCluster(
-                n_workers=settings.workers,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                memory_limit=0,
-                silence_logs=50,
-            ) as cluster,
-        ):
-            yield cluster
-
-
-def network_threads() -> int:
-    """Threads that the network of this process computes with."""
-    torch = sys.modules.get("torch")  # asked only where the model has loaded it
-    if torch is not None:
-        return int(torch.get_num_threads())
-    return int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-
-
-def _reachable(address: str) -> str:
-    from distributed import Client
-
-    try:
-        with Client(address, timeout=10, set_as_default=False):
-            return address
-    except (OSError, ValueError, TimeoutError) as error:
-        raise UsageError(
-            f"No dask scheduler answers at {address}: start one with `dask scheduler` or "
-            "check the address given with --scheduler."
-        ) from error
-
-
 def _as_is(content: bytes) -> bytes:
     return content
 
@@ -260,7 +194,7 @@ def _result(future: Any) -> Report:
         report: Report = future.result()
     except KilledWorker as error:
         raise DigsegError(
-            f"{_DEATHS} workers died while they computed one block: give them more memory, or "
+            f"{DEATHS} workers died while they computed one block: give them more memory, or "
             "take a smaller --tile; go on with --resume."
         ) from error
     return report

@@ -9,10 +9,12 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from digseg.engine.cluster import Workers
 from digseg.engine.distributed import DistributedRun
 from digseg.engine.durable import DurableStore
 from digseg.engine.estimate import check_disk, disk_bytes, fitted_plan, held_bytes, probe
@@ -81,6 +83,7 @@ def segment(
     plan: Plan | None = None,
     backend: type[DurableStore] = DurableStore,
     across: bool = False,
+    workers: Workers | None = None,
 ) -> EngineResult:
     """Segment all planes of a source into a probability store.
 
@@ -104,6 +107,8 @@ def segment(
         Other blocks or batches than the plan's own choice; the answer is the same.
     across
         The store will be read across its planes, see `ProbabilityStore.create`.
+    workers
+        Those of the job, where they serve several runs or were started ahead; else its own.
 
     Returns
     -------
@@ -128,15 +133,16 @@ def segment(
         pending = state.pending()
         _announce(store, pending, limits, callback)
         run: LocalRun | DistributedRun
-        if settings.scheduler is not None or settings.workers > 1:
-            kit = Kit(source, model, prompts, Path(store_path).absolute(), share)
-            run = DistributedRun(kit, store, state, settings, callback, cancel, order)
-        else:
-            inference = Inference(model, prompts.prompts)
-            run = LocalRun(source, inference, store, state, callback, cancel, order, limits)
-            run.allowed = share
-        if pending:
-            run.go(pending)
+        with nullcontext(workers) if workers else Workers(settings) as helpers:
+            if helpers.wanted:
+                kit = Kit(source, model, prompts, Path(store_path).absolute(), share)
+                run = DistributedRun(kit, store, state, helpers, callback, cancel, order)
+            else:
+                inference = Inference(model, prompts.prompts)
+                run = LocalRun(source, inference, store, state, callback, cancel, order, limits)
+                run.allowed = share
+            if pending:
+                run.go(pending)
     finally:
         state.close()
     seconds = time.perf_counter() - begun

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import tempfile
 import weakref
@@ -25,7 +26,7 @@ from digseg.settings import SegmentSettings
 from digseg.types import SegmentationModel, TileSource
 
 if TYPE_CHECKING:
-    from digseg.engine import EngineResult
+    from digseg.engine import EngineResult, Workers
     from digseg.run.api import Result
 
 
@@ -72,22 +73,38 @@ def execute(
     opened = open_input(job, callback) if image is None else image
     if image is not None:
         check_image(job, opened)
-    source = source_of(opened, job.settings)
-    # 3. Load the model.
-    if model is None:
-        callback(StageStarted("load model"))
-        model = load_model(job.settings)
-    job = settled(job, opened, model)
-    # 4. Tiles to the probability store; labels follow as blocks are done.
-    place = _Place.of(job)
-    recipe = job.recipe(model_identity=model.identity, source_identity=source.identity)
-    with LabelsAhead(opened, job, place.store) as ahead:
-        heard = ahead.listener(callback)
-        passes = Passes(opened, model, job, place.store, recipe, heard, cancel, order, watched)
-        done = passes.run()
-        if len(done.failed) == done.store.plan.lattice.count:
-            _refuse_unreadable(done, source, place)
-        return _written(passes, done, place, ahead)
+    # 3. Let workers start, if any are wanted, and load the model meanwhile.
+    with _workers(job.settings, model) as workers:
+        source = source_of(opened, job.settings)
+        if model is None:
+            callback(StageStarted("load model"))
+            model = load_model(job.settings)
+        job = settled(job, opened, model)
+        # 4. Tiles to the probability store; labels follow as blocks are done.
+        place = _Place.of(job)
+        recipe = job.recipe(model_identity=model.identity, source_identity=source.identity)
+        with LabelsAhead(opened, job, place.store) as ahead:
+            heard = ahead.listener(callback)
+            passes = Passes(
+                opened, model, job, place.store, recipe, heard, cancel, order, watched, workers
+            )
+            done = passes.run()
+            workers.release()
+            if len(done.failed) == done.store.plan.lattice.count:
+                _refuse_unreadable(done, source, place)
+            return _written(passes, done, place, ahead)
+
+
+def _workers(settings: SegmentSettings, model: SegmentationModel | None) -> Workers:
+    """The workers of a job, about to start; they import the networks meanwhile."""
+    from digseg.engine import Workers
+
+    module = "digseg.model.adapter" if model is None else type(model).__module__
+    workers = Workers(settings, [module] if module.startswith("digseg.") else [])
+    if workers.wanted:
+        importlib.import_module(module)  # now it is known how many threads networks take here
+        workers.start()
+    return workers
 
 
 def _written(passes: Passes, done: EngineResult, place: _Place, ahead: LabelsAhead) -> Result:

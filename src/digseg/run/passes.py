@@ -48,7 +48,7 @@ from digseg.types import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from digseg.engine import EngineResult
+    from digseg.engine import EngineResult, Workers
 
 #: How far a neighbour's answer is noised before a slice starts from it: of 0.3, 0.5 and 0.7 the one
 #: with the best Dice on the CT and MR sets (they hardly differ on hippocampi), see docs/volumes.md.
@@ -94,6 +94,8 @@ class Passes:
         As `digseg.engine.segment` takes them.
     watched
         Somebody looks on: small blocks, see `digseg.run.blocks`.
+    workers
+        They serve all passes; where there are none, each pass has its own.
     """
 
     image: Raster | Volume
@@ -105,6 +107,7 @@ class Passes:
     cancel: CancelToken | None = None
     order: Callable[..., Any] | None = None
     watched: bool = False
+    workers: Workers | None = None
     _whole: bool = False
 
     def run(self) -> EngineResult:
@@ -282,6 +285,7 @@ class Passes:
             order=self.order if final else None,
             plan=plan,
             across=not final and settings.planes == "zyx",
+            workers=self.workers,
         )
 
 

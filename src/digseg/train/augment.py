@@ -1,4 +1,4 @@
-"""Random views of prepared pictures: one warp for image and mask, then light and noise.
+"""Random views of prepared pictures: one warp for image and mask, then another look.
 
 Everything is drawn from one ``numpy.random.Generator``, so that a resumed run repeats exactly.
 """
@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from digseg.train.looks import lit, restyled, synthesise, toned
 from digseg.train.pack import FALSE_COLOUR, IGNORE, NATURAL, Picture
 from digseg.types import Float32Array, UInt8Array
 
@@ -39,8 +40,17 @@ class AugmentSettings:
         Chance of a plane along another axis of a volume.
     false_colour
         Chance of showing near infrared as red, where there is a near infrared.
+    plain
+        Chance that a flat picture is only mirrored and turned by right angles, so that its pixels
+        stay as sharp as they are in use.
     light
         Strength of the changes of brightness, contrast, gamma and colour.
+    look
+        Chance that a picture takes over the levels of another one of its domain.
+    tone
+        Chance of a random rising tone curve.
+    cut
+        Chance that a rectangle of another picture of the set, labels and all, is laid over it.
     """
 
     size: int = 256
@@ -53,7 +63,11 @@ class AugmentSettings:
     synthesis: float = 0.0
     side_views: float = 0.0
     false_colour: float = 0.15
+    plain: float = 0.0
     light: float = 1.0
+    look: float = 0.0
+    tone: float = 0.0
+    cut: float = 0.0
 
 
 def view(
@@ -61,6 +75,7 @@ def view(
     settings: AugmentSettings,
     rng: np.random.Generator,
     aim: int | None = None,
+    like: Picture | None = None,
 ) -> tuple[Float32Array, UInt8Array]:
     """One random crop.
 
@@ -68,6 +83,8 @@ def view(
     ----------
     aim
         Class id that the crop is centred on, where the picture holds it.
+    like
+        Another picture, whose levels it may take over.
 
     Returns
     -------
@@ -76,8 +93,13 @@ def view(
     pixels, labels = _plane(picture, settings, rng, aim)  # [H,W,3], [H,W]
     if settings.synthesis and rng.random() < settings.synthesis:
         pixels = synthesise(pixels, labels, rng)
-    image, mask = _warp(pixels, labels, settings, rng, aim)
-    return _light(image, settings.light, rng), mask
+    sharp = picture.planes == 1 and settings.plain > 0 and rng.random() < settings.plain
+    image, mask = _warp(pixels, labels, settings, rng, aim, sharp)
+    if like is not None and settings.look and rng.random() < settings.look:
+        image = restyled(image, like.pixels[like.planes // 2], rng)
+    if settings.tone and rng.random() < settings.tone:
+        image = toned(image, rng)
+    return lit(image, settings.light, rng), mask
 
 
 def whole(picture: Picture, plane: int) -> Float32Array:
@@ -121,23 +143,34 @@ def _warp(
     settings: AugmentSettings,
     rng: np.random.Generator,
     aim: int | None,
+    sharp: bool = False,
 ) -> tuple[UInt8Array, UInt8Array]:
-    """Scale, turn, mirror, shift and perhaps bend: one resampling for image and mask."""
+    """Scale, turn, mirror, shift and perhaps bend: one resampling for image and mask.
+
+    Parameters
+    ----------
+    sharp
+        Keep every pixel as it is: no scale, no turn but by right angles.
+    """
     size = settings.size
     low, high = settings.scales
     scale = settings.magnify * float(np.exp(rng.uniform(np.log(low), np.log(high))))
     angle = np.deg2rad(rng.uniform(-settings.turn, settings.turn))
+    stretch = float(np.exp(rng.uniform(-0.12, 0.12)))
+    if sharp:
+        scale, angle, stretch = 1.0, 0.0, 1.0
     if settings.quarter_turns:
         angle += rng.integers(4) * np.pi / 2
     mirror = -1.0 if settings.flips and rng.random() < 0.5 else 1.0
-    stretch = float(np.exp(rng.uniform(-0.12, 0.12)))
     cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
     # Output (x, y) from the crop's centre to input (x, y) from the input's centre.
     matrix = np.array([[cos * mirror * stretch, -sin / stretch], [sin * mirror, cos]])
     centre = _centre(labels, size / scale, rng, aim)
     half = (size - 1) / 2
     offset = centre - matrix @ np.array([half, half])
-    if settings.elastic and rng.random() < settings.elastic:
+    if sharp:
+        matrix, offset = np.round(matrix), np.round(offset)
+    elif settings.elastic and rng.random() < settings.elastic:
         return _bent(pixels, labels, size, matrix, offset, rng)
     data = (*matrix[0], offset[0] + 0.5, *matrix[1], offset[1] + 0.5)
     # Pillow maps output pixel centres (x + 0.5) and subtracts half a pixel of the input.
@@ -201,46 +234,3 @@ def _bent(
     )
     mask = ndimage.map_coordinates(labels, source, order=0, mode="constant", cval=IGNORE)
     return image, mask
-
-
-def synthesise(pixels: UInt8Array, labels: UInt8Array, rng: np.random.Generator) -> UInt8Array:
-    """An image drawn from the label map: one random grey for each structure (SynthSeg).
-
-    What is unlabelled is cut into its own shades first, so that the surroundings keep a shape.
-    """
-    grey = ndimage.gaussian_filter(pixels[..., 1].astype(np.float32), 1.0)
-    shades = np.digitize(grey, np.quantile(grey, (0.3, 0.5, 0.7, 0.9)))
-    structure = np.where((labels > 0) & (labels < IGNORE), labels.astype(int), 256 + shades)
-    table = rng.uniform(0, 255, 262).astype(np.float32)
-    if rng.random() < 0.5:  # air and surroundings as they are, structures redrawn
-        found = np.unique(shades)
-        table[256 + found] = ndimage.mean(grey, shades, found)
-    image = table[structure] + rng.normal(0, rng.uniform(2, 15), labels.shape)
-    image = ndimage.gaussian_filter(image, rng.uniform(0.3, 1.2))
-    drawn = np.clip(image, 0, 255).astype(np.uint8)
-    return np.repeat(drawn[..., None], 3, -1)
-
-
-def _light(image: UInt8Array, strength: float, rng: np.random.Generator) -> Float32Array:
-    """Bytes ``[H, W, 3]`` to floats ``[3, H, W]`` with changed light, colour, blur and noise."""
-    x = np.moveaxis(image, -1, 0).astype(np.float32) / np.float32(255)
-    if strength <= 0:
-        return x
-    if rng.random() < 0.5:
-        x = np.power(x, np.float32(np.exp(rng.uniform(-0.4, 0.4) * strength)))
-    if rng.random() < 0.7:
-        gain = np.float32(np.exp(rng.uniform(-0.3, 0.3) * strength))
-        shift = np.float32(rng.uniform(-0.12, 0.12) * strength)
-        mean = x.mean()
-        x = (x - mean) * gain + mean + shift
-    if rng.random() < 0.4:
-        gains = np.exp(rng.uniform(-0.15, 0.15, (3, 1, 1)) * strength)
-        x = x * gains.astype(np.float32)
-    if rng.random() < 0.1 * strength:
-        x = np.broadcast_to(x.mean(0, keepdims=True), x.shape)
-    if rng.random() < 0.15:
-        sigma = rng.uniform(0.4, 1.2)
-        x = np.stack([ndimage.gaussian_filter(c, sigma) for c in x])
-    if rng.random() < 0.25:
-        x = x + rng.normal(0, rng.uniform(0.01, 0.05) * strength, x.shape).astype(np.float32)
-    return np.ascontiguousarray(np.clip(x, 0, 1), dtype=np.float32)

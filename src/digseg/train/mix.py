@@ -3,8 +3,8 @@
 A mix is a JSON file: ``{"default": {...}, "domains": {NAME: {...}}, "sets": {NAME: {...}}}``.
 Each level overrides the one before it. Keys: ``weight`` (share of the pictures drawn),
 ``region`` (pictures of one region may show things that their own set doesn't label, so absent
-prompts are drawn from other regions only), ``prompts`` (asked of one picture), and every field of
-`AugmentSettings`.
+prompts are drawn from other regions only), ``prompts`` (asked of one picture), ``groups`` (chance
+of asking for a group of classes as a whole), and every field of `AugmentSettings`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Share:
     weight: float = 1.0
     region: str = "other"
     prompts: int = 4
+    groups: float = 0.3
     augment: AugmentSettings = field(default_factory=AugmentSettings)
 
 
@@ -72,7 +73,7 @@ def shares(infos: Sequence[SetInfo], mix: Mapping[str, Any]) -> dict[str, Share]
         augment = {key: entry.pop(key) for key in known & set(entry)}
         if "scales" in augment:
             augment["scales"] = tuple(augment["scales"])
-        unknown = set(entry) - {"weight", "region", "prompts"}
+        unknown = set(entry) - {"weight", "region", "prompts", "groups"}
         if unknown:
             raise DatasetError(f"The mix has an unknown entry {sorted(unknown)[0]!r}.")
         result[info.name] = replace(Share(**entry), augment=AugmentSettings(**augment))

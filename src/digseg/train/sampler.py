@@ -15,6 +15,7 @@ import numpy as np
 
 from digseg.errors import DatasetError
 from digseg.train.augment import view
+from digseg.train.looks import laid_over
 from digseg.train.mix import Share
 from digseg.train.pack import IGNORE, Category, Picture, SetInfo
 from digseg.types import BoolArray, Float32Array, UInt8Array
@@ -124,8 +125,38 @@ class Sampler:
             aim = int(rng.choice(sorted(holding)))
             index = int(rng.choice(holding[aim]))
         picture = pictures[index]
-        image, labels = view(picture, share.augment, rng, aim)
+        image, labels = view(picture, share.augment, rng, aim, self._like(info, share, rng))
+        if share.augment.cut and rng.random() < share.augment.cut:
+            image, labels = self._cut(info, picture, image, labels, rng)
         return self.ask(info, picture, image, labels, share.prompts, rng)
+
+    def _like(self, info: SetInfo, share: Share, rng: np.random.Generator) -> Picture | None:
+        """A picture whose levels another one of this set may take over."""
+        if not share.augment.look:
+            return None
+        kin = [other for other in self.infos if other.domain == info.domain]
+        pool = self.pictures[kin[int(rng.integers(len(kin)))].name]
+        return pool[int(rng.integers(len(pool)))]
+
+    def _cut(
+        self,
+        info: SetInfo,
+        picture: Picture,
+        image: Float32Array,
+        labels: UInt8Array,
+        rng: np.random.Generator,
+    ) -> tuple[Float32Array, UInt8Array]:
+        """The crop with a piece of another picture over it that names the same classes."""
+        share, pictures = self.shares[info.name], self.pictures[info.name]
+        other = pictures[int(rng.integers(len(pictures)))]
+        if other.unlabelled != picture.unlabelled:
+            return image, labels
+        aim = None
+        held = [i for i in self.holding[info.name] if (other.labels == i).any()]
+        if held:
+            aim = int(rng.choice(held))
+        like = self._like(info, share, rng)
+        return laid_over(image, labels, view(other, share.augment, rng, aim, like), rng)
 
     def ask(
         self,
@@ -141,7 +172,7 @@ class Sampler:
         unknown = set(picture.unlabelled)
         pool = [c for c in info.classes if not unknown & set(c.ids)]
         groups = [g for g in info.groups if not unknown & set(g.ids)]
-        grouped = bool(groups) and rng.random() < 0.3
+        grouped = bool(groups) and rng.random() < self.shares[info.name].groups
         if grouped:  # a group, and classes outside it
             group = groups[int(rng.integers(len(groups)))]
             pool = [group, *(c for c in pool if not set(c.ids) & set(group.ids))]

@@ -1,0 +1,127 @@
+"""How a picture looks, apart from its shapes: levels, tones, light, noise, or drawn from labels.
+
+What is small is soon learned by heart. Every picture therefore comes in other levels each time,
+some of them those of other pictures of its kind (as in Nam et al., arXiv 1910.11645, on style),
+and a scan under another tone curve (Zhou et al., Models Genesis, arXiv 1908.06912).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from digseg.train.pack import IGNORE
+from digseg.types import Float32Array, UInt8Array
+
+#: Control points of a random tone curve, its two ends included.
+_KNOTS = 6
+
+
+def synthesise(pixels: UInt8Array, labels: UInt8Array, rng: np.random.Generator) -> UInt8Array:
+    """An image drawn from the label map: one random grey for each structure (SynthSeg).
+
+    What is unlabelled is cut into its own shades first, so that the surroundings keep a shape.
+    """
+    grey = ndimage.gaussian_filter(pixels[..., 1].astype(np.float32), 1.0)
+    shades = np.digitize(grey, np.quantile(grey, (0.3, 0.5, 0.7, 0.9)))
+    structure = np.where((labels > 0) & (labels < IGNORE), labels.astype(int), 256 + shades)
+    table = rng.uniform(0, 255, 262).astype(np.float32)
+    if rng.random() < 0.5:  # air and surroundings as they are, structures redrawn
+        found = np.unique(shades)
+        table[256 + found] = ndimage.mean(grey, shades, found)
+    image = table[structure] + rng.normal(0, rng.uniform(2, 15), labels.shape)
+    image = ndimage.gaussian_filter(image, rng.uniform(0.3, 1.2))
+    drawn = np.clip(image, 0, 255).astype(np.uint8)
+    return np.repeat(drawn[..., None], 3, -1)
+
+
+def restyled(image: UInt8Array, like: UInt8Array, rng: np.random.Generator) -> UInt8Array:
+    """The image, some of the way to the mean and spread of another one, channel by channel.
+
+    Parameters
+    ----------
+    image
+        ``[H, W, 3]``.
+    like
+        ``[h, w, C]``: with less than three channels its first stands for all.
+    """
+    other = like[::4, ::4, :3].astype(np.float32)
+    if other.shape[-1] < 3:
+        other = np.repeat(other[..., :1], 3, -1)
+    elif _is_grey(image):  # and stays so
+        other = np.repeat(other.mean(-1, keepdims=True), 3, -1)
+    given = image.astype(np.float32)
+    share = np.float32(rng.uniform(0.2, 1.0))
+    mean, spread = given.mean((0, 1)), given.std((0, 1)) + 4
+    gain = 1 + share * ((other.std((0, 1)) + 4) / spread - 1)  # [3]
+    level = mean + share * (other.mean((0, 1)) - mean)  # [3]
+    moved = (given - mean) * np.clip(gain, 0.4, 2.5) + level
+    restyled: UInt8Array = np.clip(moved + 0.5, 0, 255).astype(np.uint8)
+    return restyled
+
+
+def toned(image: UInt8Array, rng: np.random.Generator) -> UInt8Array:
+    """The image under a random rising tone curve, the same for all channels."""
+    knots = np.linspace(0, 255, _KNOTS)
+    steps = rng.dirichlet(np.full(_KNOTS - 1, 3.0))
+    low, high = rng.uniform(0, 25), rng.uniform(230, 255)
+    curve = low + (high - low) * np.concatenate([[0.0], np.cumsum(steps)])
+    table: UInt8Array = np.round(np.interp(np.arange(256), knots, curve)).astype(np.uint8)
+    toned: UInt8Array = np.take(table, image)
+    return toned
+
+
+def laid_over(
+    image: Float32Array,
+    labels: UInt8Array,
+    other: tuple[Float32Array, UInt8Array],
+    rng: np.random.Generator,
+) -> tuple[Float32Array, UInt8Array]:
+    """A rectangle of another crop, labels and all, over this one (Yun et al., arXiv 1905.04899).
+
+    Parameters
+    ----------
+    image, labels
+        ``[3, H, W]`` and ``[H, W]``.
+    other
+        An image and labels of the same sizes.
+    """
+    window = []
+    for length in labels.shape:
+        side = int(length * rng.uniform(0.3, 0.75))
+        start = int(rng.integers(length - side + 1))
+        window.append(slice(start, start + side))
+    image, labels = image.copy(), labels.copy()
+    image[:, window[0], window[1]] = other[0][:, window[0], window[1]]
+    labels[window[0], window[1]] = other[1][window[0], window[1]]
+    return image, labels
+
+
+def lit(image: UInt8Array, strength: float, rng: np.random.Generator) -> Float32Array:
+    """Bytes ``[H, W, 3]`` to floats ``[3, H, W]`` with changed light, colour, blur and noise."""
+    x = np.moveaxis(image, -1, 0).astype(np.float32) / np.float32(255)
+    if strength <= 0:
+        return x
+    if rng.random() < 0.5:
+        x = np.power(x, np.float32(np.exp(rng.uniform(-0.4, 0.4) * strength)))
+    if rng.random() < 0.7:
+        gain = np.float32(np.exp(rng.uniform(-0.3, 0.3) * strength))
+        shift = np.float32(rng.uniform(-0.12, 0.12) * strength)
+        mean = x.mean()
+        x = (x - mean) * gain + mean + shift
+    if rng.random() < 0.4 and not _is_grey(image):
+        gains = np.exp(rng.uniform(-0.15, 0.15, (3, 1, 1)) * strength)
+        x = x * gains.astype(np.float32)
+    if rng.random() < 0.1 * strength:
+        x = np.broadcast_to(x.mean(0, keepdims=True), x.shape)
+    if rng.random() < 0.15:
+        sigma = rng.uniform(0.4, 1.2)
+        x = np.stack([ndimage.gaussian_filter(c, sigma) for c in x])
+    if rng.random() < 0.25:
+        x = x + rng.normal(0, rng.uniform(0.01, 0.05) * strength, x.shape).astype(np.float32)
+    return np.ascontiguousarray(np.clip(x, 0, 1), dtype=np.float32)
+
+
+def _is_grey(image: UInt8Array) -> bool:
+    """Whether all three channels are the same."""
+    return bool((image[::8, ::8] == image[::8, ::8, :1]).all())
