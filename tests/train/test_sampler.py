@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,8 +14,9 @@ from digseg.errors import DatasetError
 from digseg.train.augment import AugmentSettings, view
 from digseg.train.looks import laid_over, restyled, synthesise, toned
 from digseg.train.mix import Share, read_mix, shares
-from digseg.train.pack import Category, Picture, SetInfo
-from digseg.train.sampler import Sampler, phrases
+from digseg.train.pack import Category, Picture, SetInfo, read_info
+from digseg.train.parts import other_words
+from digseg.train.sampler import PLACES, Sampler, phrases
 
 
 def info(name: str, domain: str, *classes: Category, groups: tuple[Category, ...] = ()) -> SetInfo:
@@ -286,3 +288,29 @@ def test_the_mix_knows_its_entries(tmp_path: Path) -> None:
     wrong.write_text("[")
     with pytest.raises(DatasetError, match="no valid JSON"):
         read_mix(wrong)
+
+
+def test_parts_are_asked_for_as_the_whole_that_people_name(tmp_path: Path) -> None:
+    names = ["L1 vertebra", "L2 vertebra", "liver"]
+    told = {
+        "name": "spine", "domain": "ct", "image_ext": ".png", "mask_ext": ".png",
+        "classes": [{"id": i, "name": name} for i, name in enumerate(names, 1)],
+        "splits": {"train": []},
+    }  # fmt: skip
+    (tmp_path / "dataset.json").write_text(json.dumps(told))
+    spine = read_info(tmp_path)
+    assert [(group.name, group.ids) for group in spine.groups] == [("vertebrae", (1, 2))]
+    one = picture("spine")
+    still = AugmentSettings(size=64)
+    chosen = Sampler(
+        [spine], {"spine": [one]}, {"spine": Share(prompts=2, groups=1.0, augment=still)}
+    )
+    rng = np.random.default_rng(9)
+    for _ in range(10):
+        asked = chosen.ask(spine, one, np.zeros((3, 64, 64), np.float32), one.labels[0], 2, rng)
+        assert set(asked.prompts[0]) <= {"vertebrae", *other_words("vertebrae")} | {
+            f"{word} in {place}"
+            for word in ("vertebrae", *other_words("vertebrae"))
+            for place in PLACES["ct"]
+        }
+        np.testing.assert_array_equal(asked.masks[0], np.isin(one.labels[0], (1, 2)))

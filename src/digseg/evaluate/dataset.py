@@ -10,13 +10,11 @@ from typing import Any
 
 from digseg.errors import DatasetError, InputNotFoundError
 from digseg.prompts import normalise
+from digseg.train.parts import derived_groups
 from digseg.types import AnyArray
 
 #: A set whose training masks hold less background than this has no background to choose.
 ALMOST_NONE = 0.005
-
-#: Structures that a person asks for as one, for anatomy sets that name only the parts.
-_DERIVED = {"vertebrae": "vertebra", "kidney": "kidney", "lung": "lung", "rib": "rib"}
 
 
 @dataclass(frozen=True)
@@ -198,7 +196,7 @@ def _from_values(folder: Path, values: Mapping[str, Any]) -> LabelledSet:
         ignore=ignore,
         classes=classes,
         splits={key: tuple(map(str, names)) for key, names in values["splits"].items()},
-        groups=groups or _derived_groups(classes),
+        groups=groups or derived_groups((item.id, item.name) for item in classes),
         unlabelled={str(key): frozenset(map(int, ids)) for key, ids in by_image.items()},
         foreign=() if isinstance(silent, dict) else tuple(map(str, silent)),
         window=None if window is None else (float(window[0]), float(window[1])),
@@ -221,14 +219,3 @@ def _check_classes(folder: Path, classes: Sequence[ClassName], ignore: int) -> N
             if value in told:
                 raise DatasetError(f"{folder / 'dataset.json'} has {value!r} for two classes.")
             told.add(value)
-
-
-def _derived_groups(classes: Sequence[ClassName]) -> dict[str, tuple[int, ...]]:
-    """Parts that share a word (``L3 vertebra``, ``T12 vertebra``) under the word for them all."""
-    groups = {}
-    names = {normalise(item.name) for item in classes}
-    for group, word in _DERIVED.items():
-        ids = tuple(item.id for item in classes if word in normalise(item.name).split())
-        if len(ids) > 1 and group not in names:
-            groups[group] = ids
-    return groups

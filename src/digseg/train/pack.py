@@ -22,6 +22,7 @@ import numpy as np
 
 from digseg.errors import DatasetError
 from digseg.normalize import default_bands, stretch_of
+from digseg.train.parts import derived_groups, other_words
 from digseg.types import AnyArray, UInt8Array
 
 IGNORE = 255
@@ -120,13 +121,14 @@ def read_info(folder: str | Path) -> SetInfo:
     )
     names = {c.name for c in classes}
     # A group that repeats a class name replaces it: "spinal cord" is its grey and white matter too.
+    wholes = info.get("groups") or derived_groups((c.ids[0], c.name) for c in classes)
     groups = tuple(
         Category(
             str(name),
             tuple(int(i) for i in ids),
-            next((c.synonyms for c in classes if c.name == name), ()),
+            next((c.synonyms for c in classes if c.name == name), other_words(name)),
         )
-        for name, ids in info.get("groups", {}).items()
+        for name, ids in wholes.items()
     )
     group_names = {group.name for group in groups}
     kept = tuple(c for c in classes if c.name not in group_names)

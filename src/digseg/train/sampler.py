@@ -173,13 +173,17 @@ class Sampler:
         pool = [c for c in info.classes if not unknown & set(c.ids)]
         groups = [g for g in info.groups if not unknown & set(g.ids)]
         grouped = bool(groups) and rng.random() < self.shares[info.name].groups
-        if grouped:  # a group, and classes outside it
-            group = groups[int(rng.integers(len(groups)))]
+        if grouped:  # a group, one that is there if any is, and classes outside it
+            here = [g for g in groups if any(areas[i] for i in g.ids)] or groups
+            group = here[int(rng.integers(len(here)))]
             pool = [group, *(c for c in pool if not set(c.ids) & set(group.ids))]
         present = [c for c in pool if sum(areas[i] for i in c.ids) >= 20]
         absent = [c for c in pool if not any(areas[i] for i in c.ids)]
         rng.shuffle(present)
         rng.shuffle(absent)
+        present.sort(
+            key=lambda category: category not in groups
+        )  # a group that is there comes first
         chosen = present[: max(1, count - 1)]
         asked = list(chosen)
         foreign = self.foreign[info.name]
