@@ -183,17 +183,20 @@ class Engine:
         return nearest_first(blocks, self._view)
 
     def _preview(self, command: Message) -> None:
+        from digseg.run.settled import settled
         from napari_digseg._preview import preview
 
         if command["id"] != self._newest_preview:
             return  # the person has moved on
         begun = time.perf_counter()
         job = Job.from_recipe(command["recipe"])
-        settings = job.settings.with_(planes="z")
-        whole = replace(job, region=None, outline=None, settings=settings)
+        job = replace(job, region=None, outline=None, settings=job.settings.with_(planes="z"))
+        model = self.model(job.settings)
+        whole = settled(job, self.image(job), model)
+        settings = whole.settings
         labels = preview(
             self.image(whole),
-            self.model(settings),
+            model,
             job.prompts,
             settings,
             command["plane"],

@@ -13,8 +13,15 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from digseg.types import AnyArray
+
+# How long an example takes says how busy the machine is, not whether the code is right.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 _SHARED = Path(os.environ.get("DIGSEG_SHARED", Path(__file__).parents[2] / "shared"))
 

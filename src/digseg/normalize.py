@@ -131,6 +131,9 @@ _RGB_NAMES: Sequence[tuple[str, ...]] = (
 )
 
 
+_NEAR_INFRARED = ("nir", "b8", "b08", "near infrared", "infrared")
+
+
 def default_bands(names: Sequence[str], colors: Sequence[str] = ()) -> tuple[int, ...]:
     """Bands (from 0) to show as red, green and blue.
 
@@ -149,3 +152,27 @@ def default_bands(names: Sequence[str], colors: Sequence[str] = ()) -> tuple[int
     if len(set(found)) == 3:
         return tuple(found)
     return (0, 1, 2) if len(names) >= 3 else (0,)
+
+
+def near_infrared_band(names: Sequence[str], colors: Sequence[str] = ()) -> int | None:
+    """The band of near infrared (from 0), by colour interpretation or name; `None` without one.
+
+    Sentinel-2's numbers count (B8), Landsat's don't: B5 is another thing on another sensor.
+    """
+    for told in (colors, names):
+        lowered = [str(word).lower().replace("_", " ").strip() for word in told]
+        for wanted in _NEAR_INFRARED:
+            if wanted in lowered:
+                return lowered.index(wanted)
+    return None
+
+
+def false_colour_bands(
+    names: Sequence[str], colors: Sequence[str] = ()
+) -> tuple[int, int, int] | None:
+    """Near infrared, red and green (from 0); `None` where one of them can't be told."""
+    near = near_infrared_band(names, colors)
+    shown = default_bands(names, colors)
+    if near is None or near in shown or len(shown) != 3:
+        return None
+    return near, shown[0], shown[1]

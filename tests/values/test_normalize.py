@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from digseg.normalize import Stretch, default_bands, sample_windows, stretch_of, three_channels
+from digseg.normalize import (
+    Stretch,
+    default_bands,
+    false_colour_bands,
+    sample_windows,
+    stretch_of,
+    three_channels,
+)
 
 
 def test_a_stretch_maps_its_bounds_to_zero_and_one() -> None:
@@ -66,6 +73,25 @@ def test_bands_are_chosen_by_meaning(
     names: list[str], colors: tuple[str, ...], bands: tuple[int, ...]
 ) -> None:
     assert default_bands(names, colors) == bands
+
+
+@pytest.mark.parametrize(
+    ("names", "colors", "bands"),
+    [
+        (["blue", "green", "red", "nir"], (), (3, 2, 1)),
+        (["B2", "B3", "B4", "B5", "B8"], (), (4, 2, 1)),
+        (["Red", "Green", "Blue", "Near_Infrared"], (), (3, 0, 1)),
+        (["1", "2", "3", "4"], ("red", "green", "blue", "nir"), (3, 0, 1)),
+        (["nir", "red", "green"], (), None),  # shown first as it is: nothing else is known
+        (["blue", "green", "red", "swir"], (), None),
+        (["band 1", "band 2", "band 3", "band 4"], (), None),
+        (["nir"], (), None),
+    ],
+)
+def test_false_colour_is_near_infrared_red_and_green(
+    names: list[str], colors: tuple[str, ...], bands: tuple[int, ...] | None
+) -> None:
+    assert false_colour_bands(names, colors) == bands
 
 
 def test_one_channel_becomes_three() -> None:

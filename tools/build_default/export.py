@@ -22,7 +22,7 @@ from digseg.model.registry import PAPERS
 LARGEST = 40_000_000
 
 
-def export(trained: Path, folder: Path, recommended: dict[str, int]) -> int:
+def export(trained: Path, folder: Path, recommended: dict[str, float]) -> int:
     """Write ``folder`` anew from a trained pipeline; model cards that stand there stay.
 
     Parameters
@@ -76,12 +76,20 @@ def main() -> None:
         "--canvas", type=int, default=0, help="side of the crops in training, black where empty"
     )
     parser.add_argument("--plane", type=int, default=0, help="longer side of a scan's planes")
+    parser.add_argument(
+        "--near-infrared",
+        type=float,
+        default=0,
+        help="show near infrared, red and green from pixels of this size on, metres",
+    )
     args = parser.parse_args()
-    told: dict[str, int] = {"propagate": True} if args.propagate else {}
+    told: dict[str, float] = {"propagate": True} if args.propagate else {}
     if args.canvas:
         told["canvas"] = args.canvas
     if args.plane:
         told["plane"] = args.plane
+    if args.near_infrared:
+        told["near_infrared"] = args.near_infrared
     args.output.parent.mkdir(parents=True, exist_ok=True)
     size = export(args.trained, args.output, told)
     print(f"{size / 1e6:.1f} MB in {args.output}")

@@ -23,6 +23,7 @@ from digseg.normalize import default_bands
 from digseg.raster import Raster, Volume
 from digseg.run.asked import source_of
 from digseg.run.magnify import magnification
+from digseg.run.settled import recommended_bands
 from digseg.run.volumes import plane_turn
 from digseg.settings import CT_WINDOWS, SegmentSettings
 from digseg.types import AnyArray, BoolArray, Float32Array
@@ -67,7 +68,7 @@ def items(
     Parameters
     ----------
     recommended
-        What the model recommends, for the size at which it sees a volume's planes.
+        What the model recommends: bands, and the size at which it sees a volume's planes.
 
     Raises
     ------
@@ -102,7 +103,7 @@ def read_item(
         flat = slice(None) if isinstance(picture, Volume) else slice(1, None)
         sizes = ["x".join(map(str, sides[flat])) for sides in (ids.shape, shape)]
         raise DatasetError(f"The mask {mask.name} is {sizes[0]} but its image is {sizes[1]}.")
-    settings = _settings(labelled, picture)
+    settings = _settings(labelled, picture, recommended or {})
     source = source_of(picture, settings)
     count, rows, columns = source.shape
     planes = np.stack([source.read(plane, (0, rows, 0, columns))[0] for plane in range(count)])
@@ -158,14 +159,19 @@ def _to_indices(
     return indices.astype(np.uint16)
 
 
-def _settings(labelled: LabelledSet, picture: Raster | Volume) -> SegmentSettings:
-    """What a person who knows the set would choose: its window, its bands."""
+def _settings(
+    labelled: LabelledSet, picture: Raster | Volume, recommended: Mapping[str, Any]
+) -> SegmentSettings:
+    """What a run would choose for a person who knows the set: its window, its bands."""
     settings = SegmentSettings()
     if isinstance(picture, Raster):
-        if len(labelled.bands) == picture.bands:
-            bands = default_bands(labelled.bands, picture.meta.get("colors", ()))
-            settings = settings.with_(bands=tuple(band + 1 for band in bands))
-        return settings
+        known = len(labelled.bands) == picture.bands
+        names = labelled.bands if known else picture.band_names
+        bands = recommended_bands(picture, names, recommended)
+        if known and not bands:
+            shown = default_bands(labelled.bands, picture.meta.get("colors", ()))
+            bands = tuple(band + 1 for band in shown)
+        return settings.with_(bands=bands)
     if labelled.window is not None:
         return settings.with_(window=labelled.window)
     if labelled.domain == "ct":

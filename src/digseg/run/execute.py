@@ -18,8 +18,9 @@ from digseg.run.ahead import LabelsAhead
 from digseg.run.asked import source_of
 from digseg.run.job import Job
 from digseg.run.outputs import check_image, check_outputs, save_outputs, work_store_path
-from digseg.run.passes import Passes, settled
+from digseg.run.passes import Passes
 from digseg.run.region import part_of
+from digseg.run.settled import settled
 from digseg.run.uncertainty import write_spread
 from digseg.run.views import make_mask
 from digseg.settings import SegmentSettings
@@ -69,17 +70,17 @@ def execute(
     """
     # 1. Refuse what can't be written before anything is read.
     check_outputs(job)
-    # 2. Open the input and choose what the model sees of it.
+    # 2. Open the input.
     opened = open_input(job, callback) if image is None else image
     if image is not None:
         check_image(job, opened)
-    # 3. Let workers start, if any are wanted, and load the model meanwhile.
+    # 3. Let workers start, if any are wanted; load the model, and choose what it sees.
     with _workers(job.settings, model) as workers:
-        source = source_of(opened, job.settings)
         if model is None:
             callback(StageStarted("load model"))
             model = load_model(job.settings)
         job = settled(job, opened, model)
+        source = source_of(opened, job.settings)
         # 4. Tiles to the probability store; labels follow as blocks are done.
         place = _Place.of(job)
         recipe = job.recipe(model_identity=model.identity, source_identity=source.identity)

@@ -62,24 +62,6 @@ def parts_path(store: Path) -> Path:
     return store.with_name(f"{store.name}.parts")
 
 
-def settled(job: Job, image: Raster | Volume, model: SegmentationModel) -> Job:
-    """The job with what its settings leave to the model, so that its recipe says all.
-
-    A volume's slices start from their neighbours' results where the model recommends it, unless
-    the job asks for three planes, several steps or an ensemble, each of which is another way to
-    spend the time.
-    """
-    settings = job.settings
-    if not isinstance(image, Volume):  # a picture has no neighbours
-        return replace(job, settings=settings.with_(propagate=None))
-    if settings.propagate is not None:
-        return job
-    plain = settings.planes != "zyx" and settings.steps == settings.ensemble == 1
-    hints: Mapping[str, Any] = getattr(model, "recommended", {})
-    wanted = plain and bool(hints.get("propagate")) and isinstance(model, PropagatingModel)
-    return replace(job, settings=settings.with_(propagate=wanted))
-
-
 @dataclass
 class Passes:
     """The engine's passes of one job.

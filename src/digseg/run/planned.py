@@ -13,7 +13,7 @@ from digseg.run.execute import load_model, open_input
 from digseg.run.job import Job
 from digseg.run.magnify import fitted
 from digseg.run.outputs import check_outputs
-from digseg.run.passes import settled
+from digseg.run.settled import settled
 
 
 def plan(job: Job) -> dict[str, Any]:

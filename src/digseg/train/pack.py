@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from digseg.errors import DatasetError
-from digseg.normalize import default_bands, stretch_of
+from digseg.normalize import default_bands, near_infrared_band, stretch_of
 from digseg.train.parts import derived_groups, other_words
 from digseg.types import AnyArray, UInt8Array
 
@@ -301,9 +301,9 @@ def _raster(info: SetInfo, file: Path) -> tuple[UInt8Array, Any]:
 
     with rasterio.open(file) as source:
         names = info.bands or tuple(d or "" for d in source.descriptions)
-        chosen = list(default_bands(names, [c.name for c in source.colorinterp]))
-        lowered = [name.lower() for name in names]
-        near = next((lowered.index(n) for n in ("nir", "b8", "b08") if n in lowered), None)
+        colors = [c.name for c in source.colorinterp]
+        chosen = list(default_bands(names, colors))
+        near = near_infrared_band(names, colors)
         if near is not None and len(chosen) == 3:
             chosen.append(near)
         bands = source.read([band + 1 for band in chosen])  # [C,H,W]
