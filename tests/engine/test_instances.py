@@ -18,7 +18,7 @@ def same_up_to_names(got: NDArray[np.int64], expected: NDArray[np.int64]) -> boo
     return one_to_one and np.array_equal(got == 0, expected == 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     shape=st.one_of(
         st.tuples(st.integers(1, 40), st.integers(1, 40)),

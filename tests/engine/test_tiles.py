@@ -23,7 +23,7 @@ axes = st.integers(32, 600).flatmap(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(axes)
 def test_an_axis_is_covered_once_by_the_fewest_tiles(axis: Axis) -> None:
     if axis.length > axis.tile:
@@ -45,7 +45,7 @@ def test_an_axis_is_covered_once_by_the_fewest_tiles(axis: Axis) -> None:
         assert last <= axis.length
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(axes, st.data())
 def test_tiles_of_a_span_are_found(axis: Axis, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, axis.length - 1))
@@ -61,7 +61,7 @@ def test_tiles_of_a_span_are_found(axis: Axis, data: st.DataObject) -> None:
     assert list(axis.starting(start, stop)) == starting
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(axes)
 def test_weights_of_neighbours_add_up_exactly(axis: Axis) -> None:
     for tile in range(axis.count - 1):
@@ -86,7 +86,7 @@ def test_the_overlap_shrinks_a_little_to_save_a_row() -> None:
     assert round(lattice.redundancy, 2) == 1.27
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.integers(1, 200),
     columns=st.integers(1, 200),
@@ -109,7 +109,7 @@ def test_every_block_gets_its_tiles_and_every_tile_one_owner(
     assert Plan.from_dict(plan.to_dict()) == plan
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 99), overlap=st.sampled_from([0, 8, 16, 32]))
 def test_a_block_does_not_depend_on_the_order_of_its_tiles(seed: int, overlap: int) -> None:
     rng = np.random.default_rng(seed)

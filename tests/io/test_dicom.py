@@ -20,7 +20,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.encaps import encapsulate
 from pydicom.pixels import pixel_array
@@ -42,7 +42,6 @@ from digseg.raster import ClassTable, Mask, Raster, Volume
 from digseg.types import AnyArray
 
 CLASSES = ClassTable.of(PromptSet.parse(["liver", "tumour <5 mm> & Änderung=lesion"]))
-QUIET = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -418,7 +417,7 @@ def test_a_deflate_bomb_is_refused(tmp_path: Path) -> None:
 
 
 @given(st.data())
-@settings(QUIET, max_examples=80)
+@settings(max_examples=80)
 def test_broken_bytes_never_break_the_reader(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "whole"
     if not path.exists():

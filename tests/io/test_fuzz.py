@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.fuzz.seeds import SEEDS, problem, write
 
@@ -32,8 +32,6 @@ def mutated(seed: bytes, changes: list[tuple[float, bytes]], cut: float) -> byte
 @pytest.mark.parametrize("suffix", sorted(SEEDS))
 @settings(
     max_examples=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(changes=st.lists(change, max_size=6), cut=st.sampled_from([1.0, 1.0, 0.99, 0.6, 0.05]))
 @example(changes=[], cut=1.0)
@@ -58,7 +56,7 @@ def test_what_fuzzers_found(tmp_path: Path, name: str) -> None:
         assert "\n" not in str(error)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(content=st.binary(max_size=300), big=st.booleans(), motorola=st.booleans())
 def test_directories_of_noise(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, big: bool, motorola: bool
@@ -74,7 +72,7 @@ def test_directories_of_noise(
         check_tiff(path)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(content=st.binary(max_size=2000))
 def test_noise_under_any_name(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "noise"

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from digseg import io
@@ -30,7 +30,6 @@ from digseg.types import AnyArray
 
 SHAPE = (4, 5, 6)  # z, y, x
 CLASSES = ClassTable.of(PromptSet.parse(["left kidney=niere", "a \\ b & <c>", "Rückenmark"]))
-QUIET = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -79,7 +78,7 @@ def test_volumes_lie_where_simpleitk_says(tmp_path: Path, name: str, packed: boo
     name=st.sampled_from(["a.mha", "a.nrrd"]),
     out=st.sampled_from(["out.mha", "out.nrrd", "out.nii.gz"]),
 )
-@settings(QUIET, max_examples=30)
+@settings(max_examples=30)
 def test_labels_lie_where_their_scan_lies(
     tmp_path: Path, angles: tuple[float, ...], name: str, out: str
 ) -> None:
@@ -221,7 +220,7 @@ def test_an_unstated_orientation_is_said(tmp_path: Path) -> None:
 
 
 @given(st.data())
-@settings(QUIET, max_examples=60)
+@settings(max_examples=60)
 def test_broken_headers_never_break_the_reader(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / data.draw(st.sampled_from(["a.mha", "a.nrrd"]))
     if not path.exists():

@@ -19,7 +19,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from digseg import io
@@ -41,7 +41,6 @@ from digseg.types import AnyArray
 SHAPE = (4, 5, 6)  # z, y, x
 
 #: Files of one folder are written again for each example; a busy machine is no failure.
-QUIET = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 CLASSES = ClassTable.of(
     PromptSet.parse(["left kidney=niere", "tumour <5 mm> & \\ more", "Rückenmark"])
 )
@@ -129,7 +128,7 @@ def unequal(told: dict[str, Any], facts: dict[str, Any], path: Path) -> str:
 
 
 @given(affine=affines(), dtype=st.sampled_from(["u1", "<i2", ">i2", "<f4", ">f8", "<u4"]))
-@settings(QUIET, max_examples=40)
+@settings(max_examples=40)
 def test_volumes_read_as_nibabel_reads(tmp_path: Path, affine: AnyArray, dtype: str) -> None:
     data = np.arange(np.prod(SHAPE)).reshape(SHAPE[::-1]).astype(dtype)
     header = nib.Nifti1Header(endianness=">" if dtype[0] == ">" else "<")
@@ -142,7 +141,7 @@ def test_volumes_read_as_nibabel_reads(tmp_path: Path, affine: AnyArray, dtype: 
 
 
 @given(affine=affines(), gzipped=st.booleans())
-@settings(QUIET, max_examples=40)
+@settings(max_examples=40)
 def test_labels_lie_where_their_scan_lies(tmp_path: Path, affine: AnyArray, gzipped: bool) -> None:
     source = scan(tmp_path / "scan.nii", affine)
     volume = nifti.read(str(source))
@@ -164,7 +163,7 @@ def test_labels_lie_where_their_scan_lies(tmp_path: Path, affine: AnyArray, gzip
 
 
 @given(affine=affines())
-@settings(QUIET, max_examples=25)
+@settings(max_examples=25)
 def test_labels_of_other_formats_lie_right_for_both_libraries(
     tmp_path: Path, affine: AnyArray
 ) -> None:
@@ -185,7 +184,7 @@ def test_labels_of_other_formats_lie_right_for_both_libraries(
 
 
 @given(affine=affines(sheared=True))
-@settings(QUIET, max_examples=10)
+@settings(max_examples=10)
 def test_shear_is_kept_in_the_sform(tmp_path: Path, affine: AnyArray) -> None:
     mask = Mask(np.ones(SHAPE, np.uint8), Grid.of(SHAPE, affine, space="patient"), CLASSES)
     out = tmp_path / "sheared.nii"
@@ -497,7 +496,7 @@ def test_hostile_files_are_refused_fast_and_small(tmp_path: Path) -> None:
 
 
 @given(st.data())
-@settings(QUIET, max_examples=150)
+@settings(max_examples=150)
 def test_broken_bytes_never_break_the_reader(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "scan.nii"
     if not path.exists():
