@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, settings
 
 from digseg.types import AnyArray
 
-# How long an example takes says how busy the machine is, not whether the code is right; and a folder
-# that is made once for all examples of a test is meant to be.
+# How long an example takes says how busy the machine is, not whether the code is right; and a
+# folder that is made once for all examples of a test is meant to be.
 settings.register_profile(
     "any machine",
     deadline=None,
