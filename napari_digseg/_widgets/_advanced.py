@@ -58,8 +58,11 @@ class Advanced(QWidget):
         self.uncertainty.setChecked(state.uncertainty)
         self.seed = _spin(0, 2**31 - 1, 1, settings.seed, "Seed of the noise.")
         self.bands = QLineEdit(",".join(map(str, settings.bands)))
-        self.bands.setPlaceholderText("as in the file")
-        self.bands.setToolTip("Bands shown to the model as red, green, blue, from 1: 4,3,2.")
+        self.bands.setPlaceholderText("chosen")
+        self.bands.setToolTip(
+            "Bands shown to the model as red, green, blue, from 1: 4,3,2. Left empty, those of "
+            "natural colour, or what the model recommends for pixels of this size."
+        )
         self.ct_window = _combo(["auto", *CT_WINDOWS], "auto", "CT window, or two numbers in HU.")
         self.planes = _combo(
             ["z", "y", "x", "zyx"], settings.planes, "Slice axis of a volume; zyx fuses all three."

@@ -64,7 +64,10 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
     pixels = parser.add_argument_group("pixels")
     pixels.add_argument(
-        "--bands", default=None, metavar="R,G,B", help="bands shown to the model, from 1"
+        "--bands",
+        default=None,
+        metavar="R,G,B",
+        help="bands shown to the model, from 1 (natural colour, or what the model recommends)",
     )
     pixels.add_argument(
         "--percentiles", default=None, metavar="LOW,HIGH", help="of the data set, become 0 and 1"

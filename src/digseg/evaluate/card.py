@@ -273,7 +273,8 @@ def _limits(values: Mapping[str, Any]) -> list[str]:
         "it: expect less on pictures from elsewhere.",
         "- Left and right, and numbered vertebrae, are told apart by little more than their place "
         "in the slice.",
-        "- It sees single planes with their neighbours, no volumes; and three channels, no more.",
+        "- It sees single planes with their neighbours, no volumes; and three channels, no more: "
+        "of multispectral scenes natural colour, or near infrared, red and green (`formats.md`).",
     ]
     if weak:
         lines.append(f"- Weak so far (mIoU below 0.4): {', '.join(weak)}.")
