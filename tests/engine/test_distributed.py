@@ -139,7 +139,7 @@ def test_workers_of_a_job_serve_several_runs_and_are_gone_after_it(
     me = psutil.Process()
     before = {child.pid for child in me.children(recursive=True)}
     pids = []
-    with engine.Workers(settings, ["digseg.engine.worker"]) as workers:
+    with engine.Workers(settings, ["colorsys"]) as workers:
         workers.start()
         for name in ("b.zarr", "c.zarr"):
             done = engine.segment(

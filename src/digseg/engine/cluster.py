@@ -33,7 +33,7 @@ class Workers:
     settings
         ``workers`` says how many processes, ``scheduler`` names one that runs elsewhere.
     preload
-        Modules that a process imports at its start, while nothing waits for it yet.
+        Modules beside the engine's that a process imports at its start, before it is waited for.
 
     Raises
     ------
@@ -43,7 +43,7 @@ class Workers:
 
     def __init__(self, settings: SegmentSettings, preload: Sequence[str] = ()) -> None:
         self._settings = settings
-        self._preload = list(preload)
+        self._preload = ["digseg.engine.worker", *preload]
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="digseg workers")
         self._local: Future[Any] | None = None
         if self.wanted and getattr(multiprocessing.current_process(), "_inheriting", False):

@@ -66,8 +66,8 @@ def render(
         "## Figures",
         "",
         f"On the `{measured['split']}` split of every set, which training never saw "
-        "(its figures, and pictures of aerial_dubai, were looked at while the shares of the sets "
-        "were chosen). "
+        "(its figures, and pictures of some sets, were looked at while the shares of the sets and "
+        "the bands of satellite scenes were chosen). "
         f"Machine: {measured['machine']}; {measured['date']}; command: `{measured['command']}`.",
         "",
         "Prompts are the class names. mIoU is the mean over the classes that the split holds, by "
