@@ -68,7 +68,7 @@ def added_prompts(desk: Controller) -> list[Prompt]:
     except DigsegError:
         return []
     same_place = region.bounds == run.bounds and job.outline == run.job.outline
-    return added if same_place and _lasting(job.settings) == _lasting(settings) else []
+    return added if same_place and _lasting(job.settings) == _lasting(run.asked) else []
 
 
 def _lasting(settings: SegmentSettings) -> SegmentSettings:

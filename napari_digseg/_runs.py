@@ -43,6 +43,8 @@ class Run:
         The file behind the layer, and the region in the layer's axes.
     image_layer
         The layer that is segmented.
+    asked
+        The settings as the form gave them; the job's own are settled when it has run.
     blocks_done, blocks, blocks_kept
         How many are done, how many there are, and how many were done before it was resumed.
     """
@@ -69,8 +71,12 @@ class Run:
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="digseg run")
     )
     _pending: list[Future[Any]] = field(default_factory=list)
+    asked: SegmentSettings = field(init=False)
     _counted: bool = False
     _drawn: float = 0.0  # when layers were drawn last
+
+    def __post_init__(self) -> None:
+        self.asked = self.job.settings
 
     @property
     def store_path(self) -> Path:

@@ -27,6 +27,10 @@ class Moody:
     asked: Counter[bytes] = field(default_factory=Counter)
 
     @property
+    def recommended(self) -> dict[str, float]:
+        return {"near_infrared": 8.0}
+
+    @property
     def identity(self) -> str:
         return self.answer.identity
 

@@ -170,6 +170,32 @@ def test_only_the_added_prompt_is_computed(scene: Path, controller: Make, until:
     np.testing.assert_array_equal(shown(control), expected())
 
 
+def test_bands_that_the_model_chooses_are_told_and_a_prompt_can_still_be_added(
+    tmp_path: Path, controller: Make, until: Until
+) -> None:
+    path = tmp_path / "multispectral.tif"
+    profile = {"driver": "GTiff", "count": 4, "height": 300, "width": 420, "dtype": "uint8"}
+    place = rasterio.Affine(10, 0, 500_000, 0, -10, 4_100_000)
+    with rasterio.open(path, "w", **profile, crs="EPSG:32631", transform=place) as dataset:
+        pixels = np.full((4, 300, 420), 20, np.uint8)
+        pixels[3, :, :210] = 240  # near infrared: what the model sees as red
+        pixels[1, :, 210:] = 240  # green, seen as blue
+        dataset.write(pixels)
+        dataset.descriptions = ("red", "green", "blue", "nir")
+    control = opened(controller(), path, "red")
+    control.runs.start()
+    until(control, lambda: finished(control))
+    assert control.run is not None
+    assert (shown(control)[:, :210] == 1).all()
+    assert not shown(control)[:, 210:].any()
+    assert "--bands=4,1,2" in control.run.told(control.state).command_line()
+    control.set(control.state.add("blue"))
+    assert control.runs.can_extend
+    control.runs.start()
+    until(control, lambda: finished(control) and "blue" in control.run.histograms)  # type: ignore[union-attr]
+    np.testing.assert_array_equal(shown(control), expected())
+
+
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
     """1500 x 1500 pixels, red."""
