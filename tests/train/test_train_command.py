@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from PIL import Image
 from safetensors.torch import load_file
@@ -88,6 +90,34 @@ def test_two_stages_end_in_a_model_that_segments(
     assert told["stages"]["stage2"]["steps"] == 4
     assert main(_train(model, out, data, "--stage2", "1", "--overwrite")) == 0
     assert not (out / "stage1").exists()
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_near_infrared_is_recommended_only_by_a_model_that_was_shown_it(
+    model: Path, data: Path, tmp_path: Path, channels: int
+) -> None:
+    given = tmp_path / "given"
+    shutil.copytree(model, given)
+    index = json.loads((given / "model_index.json").read_text())
+    index["recommended"] = {"plane": 320, "near_infrared": 8.0}
+    (given / "model_index.json").write_text(json.dumps(index))
+    if channels == 4:
+        folder = tmp_path / "sets" / "multispectral"
+        write_set(folder, {"train": {"a": np.ones((64, 64), np.uint8)}}, [(1, "water", ())])
+        told = json.loads((folder / "dataset.json").read_text())
+        told |= {"image_ext": ".tif", "bands": ["red", "green", "blue", "nir"]}
+        (folder / "dataset.json").write_text(json.dumps(told))
+        profile = {"driver": "GTiff", "count": 4, "height": 64, "width": 64, "dtype": "uint8"}
+        place = rasterio.Affine(10, 0, 500_000, 0, -10, 4_100_000)
+        with rasterio.open(
+            folder / "images" / "a.tif", "w", **profile, crs="EPSG:32631", transform=place
+        ) as dataset:
+            dataset.write(np.full((4, 64, 64), 90, np.uint8))
+        data = folder.parent
+    assert main(_train(given, tmp_path / "run", data, "--stage2", "1")) == 0
+    index = json.loads((tmp_path / "run" / "model" / "model_index.json").read_text())
+    assert index["recommended"]["plane"] == 320
+    assert ("near_infrared" in index["recommended"]) is (channels == 4)
 
 
 def test_lora_is_folded_into_the_weights(

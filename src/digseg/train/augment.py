@@ -62,7 +62,7 @@ class AugmentSettings:
     elastic: float = 0.0
     synthesis: float = 0.0
     side_views: float = 0.0
-    false_colour: float = 0.15
+    false_colour: float = 0.5
     plain: float = 0.0
     light: float = 1.0
     look: float = 0.0

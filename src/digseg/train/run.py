@@ -56,12 +56,23 @@ def train_sets(
         Mix file; `None` takes that of the default model, in which unknown sets have share 1.
     """
     infos, pictures = prepared
+    recommend_what_is_seen(pipeline, pictures)
     taken = shares(infos, read_mix(mix))
 
     def sampler_of(texts: TextCache) -> Sampler:
         return Sampler(infos, pictures, taken, texts.aligned)
 
     return train(pipeline, sampler_of, settings, folder, listen)
+
+
+def recommend_what_is_seen(
+    pipeline: DiGSegPipeline, pictures: Mapping[str, Sequence[Picture]]
+) -> None:
+    """Let a model that is trained on natural colour alone no longer recommend near infrared."""
+    channels = {p.pixels.shape[-1] for some in pictures.values() for p in some}
+    told = dict(pipeline.config.get("recommended") or {})
+    if max(channels, default=0) < 4 and told.pop("near_infrared", None) is not None:
+        pipeline.register_to_config(recommended=told)
 
 
 def describe(done: Progress) -> str:
