@@ -129,9 +129,7 @@ _RGB_NAMES: Sequence[tuple[str, ...]] = (
     ("green", "g", "b3", "b03"),
     ("blue", "b", "b2", "b02"),
 )
-
-
-_NEAR_INFRARED = ("nir", "b8", "b08", "near infrared", "infrared")
+_NEAR_INFRARED = ("nir", "b8", "b08", "near infrared")
 
 
 def default_bands(names: Sequence[str], colors: Sequence[str] = ()) -> tuple[int, ...]:
@@ -140,18 +138,21 @@ def default_bands(names: Sequence[str], colors: Sequence[str] = ()) -> tuple[int
     Colour interpretation first, then band names, then the first three bands; one or two bands
     give the first alone.
     """
+    return _told_bands(names, colors) or ((0, 1, 2) if len(names) >= 3 else (0,))
+
+
+def _told_bands(names: Sequence[str], colors: Sequence[str]) -> tuple[int, int, int] | None:
+    """Red, green and blue by colour interpretation or name; `None` where they are not told."""
     lowered = [str(color).lower() for color in colors]
     if all(color in lowered for color in ("red", "green", "blue")):
-        return tuple(lowered.index(color) for color in ("red", "green", "blue"))
+        return lowered.index("red"), lowered.index("green"), lowered.index("blue")
     words = [str(name).lower().replace("_", " ").split() for name in names]
     found = []
     for wanted in _RGB_NAMES:
         hit = next((i for i, parts in enumerate(words) if set(parts) & set(wanted)), None)
         if hit is not None:
             found.append(hit)
-    if len(set(found)) == 3:
-        return tuple(found)
-    return (0, 1, 2) if len(names) >= 3 else (0,)
+    return (found[0], found[1], found[2]) if len(set(found)) == 3 else None
 
 
 def near_infrared_band(names: Sequence[str], colors: Sequence[str] = ()) -> int | None:
@@ -171,8 +172,5 @@ def false_colour_bands(
     names: Sequence[str], colors: Sequence[str] = ()
 ) -> tuple[int, int, int] | None:
     """Near infrared, red and green (from 0); `None` where one of them can't be told."""
-    near = near_infrared_band(names, colors)
-    shown = default_bands(names, colors)
-    if near is None or near in shown or len(shown) != 3:
-        return None
-    return near, shown[0], shown[1]
+    near, shown = near_infrared_band(names, colors), _told_bands(names, colors)
+    return None if near is None or shown is None else (near, shown[0], shown[1])

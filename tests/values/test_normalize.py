@@ -82,7 +82,8 @@ def test_bands_are_chosen_by_meaning(
         (["B2", "B3", "B4", "B5", "B8"], (), (4, 2, 1)),
         (["Red", "Green", "Blue", "Near_Infrared"], (), (3, 0, 1)),
         (["1", "2", "3", "4"], ("red", "green", "blue", "nir"), (3, 0, 1)),
-        (["nir", "red", "green"], (), None),  # shown first as it is: nothing else is known
+        (["nir", "red", "green"], (), None),  # without blue it is shown as it is
+        (["a", "b", "c", "nir"], (), None),
         (["blue", "green", "red", "swir"], (), None),
         (["band 1", "band 2", "band 3", "band 4"], (), None),
         (["nir"], (), None),
