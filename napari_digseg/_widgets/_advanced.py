@@ -58,7 +58,7 @@ class Advanced(QWidget):
         self.uncertainty.setChecked(state.uncertainty)
         self.seed = _spin(0, 2**31 - 1, 1, settings.seed, "Seed of the noise.")
         self.bands = QLineEdit(",".join(map(str, settings.bands)))
-        self.bands.setPlaceholderText("chosen")
+        self.bands.setPlaceholderText("automatic")
         self.bands.setToolTip(
             "Bands shown to the model as red, green, blue, from 1: 4,3,2. Left empty, those of "
             "natural colour, or what the model recommends for pixels of this size."

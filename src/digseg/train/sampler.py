@@ -181,9 +181,7 @@ class Sampler:
         absent = [c for c in pool if not any(areas[i] for i in c.ids)]
         rng.shuffle(present)
         rng.shuffle(absent)
-        present.sort(
-            key=lambda category: category not in groups
-        )  # a group that is there comes first
+        present.sort(key=lambda category: category not in groups)  # the group first
         chosen = present[: max(1, count - 1)]
         asked = list(chosen)
         foreign = self.foreign[info.name]
