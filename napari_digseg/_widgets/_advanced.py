@@ -8,7 +8,7 @@ from typing import Any
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QLineEdit, QSpinBox, QWidget
 
 from digseg.errors import UsageError
-from digseg.settings import CT_WINDOWS, SegmentSettings, parse_window
+from digseg.settings import CT_WINDOWS, SegmentSettings, parse_scales, parse_window
 from napari_digseg._models import model_names
 from napari_digseg._preferences import Preferences
 from napari_digseg._state import State
@@ -63,6 +63,12 @@ class Advanced(QWidget):
             "Bands shown to the model as red, green, blue, from 1: 4,3,2. Left empty, those of "
             "natural colour, or what the model recommends for pixels of this size."
         )
+        self.scales = QLineEdit(",".join(f"{scale:g}" for scale in settings.scales))
+        self.scales.setPlaceholderText("automatic")
+        self.scales.setToolTip(
+            "How many times larger the model sees the image, several averaged: 0.7,1. Above 1 for "
+            "things smaller than usual, below 1 for larger ones."
+        )
         self.ct_window = _combo(["auto", *CT_WINDOWS], "auto", "CT window, or two numbers in HU.")
         self.planes = _combo(
             ["z", "y", "x", "zyx"], settings.planes, "Slice axis of a volume; zyx fuses all three."
@@ -86,6 +92,7 @@ class Advanced(QWidget):
             ("", self.uncertainty),
             ("Seed", self.seed),
             ("Bands", self.bands),
+            ("Scales", self.scales),
             ("CT window", self.ct_window),
             ("Planes", self.planes),
             ("", self.propagate),
@@ -101,6 +108,7 @@ class Advanced(QWidget):
         for spin in (self.tile, self.overlap, self.steps, self.ensemble, self.seed):
             spin.valueChanged.connect(self._take)
         self.bands.editingFinished.connect(self._take)
+        self.scales.editingFinished.connect(self._take)
         self.propagate.toggled.connect(self._take)
         self.largest.toggled.connect(self._take)
         self.fill_holes.toggled.connect(self._take)
@@ -131,6 +139,7 @@ class Advanced(QWidget):
                 ensemble=self.ensemble.value(),
                 seed=self.seed.value(),
                 bands=bands,
+                scales=parse_scales(self.scales.text()),
                 window=None if window in ("", "auto") else parse_window(window),
                 planes=self.planes.currentText(),
                 propagate=self.propagate.isChecked(),

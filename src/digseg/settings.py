@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -21,6 +21,9 @@ CT_WINDOWS: dict[str, tuple[float, float]] = {
     "brain": (0.0, 80.0),
     "liver": (-45.0, 105.0),
 }
+
+#: How much smaller or larger than its pixels an image may be shown, and at how many sizes at once.
+SMALLEST_SCALE, LARGEST_SCALE, MOST_SCALES = 0.25, 4.0, 4
 
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?\s*$", re.IGNORECASE)
 _TOLERANCE = re.compile(r"^\s*(\d+(?:\.\d*)?|\.\d+)\s*(px|m)?\s*$", re.IGNORECASE)
@@ -92,6 +95,37 @@ def parse_window(text: str) -> tuple[float, float]:
     return low, high
 
 
+def parse_scales(text: str) -> tuple[float, ...]:
+    """Scales from ``"0.7,1"``.
+
+    Raises
+    ------
+    UsageError
+        The text is no list of numbers.
+    """
+    try:
+        return tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise UsageError(f"{text!r} are no scales: write numbers such as 0.7,1.") from None
+
+
+def check_scales(scales: Sequence[float]) -> None:
+    """Refuse scales that no model can be asked at.
+
+    Raises
+    ------
+    UsageError
+        One lies outside 0.25 to 4, is told twice, or there are more than four.
+    """
+    for scale in scales:
+        if not SMALLEST_SCALE <= scale <= LARGEST_SCALE:
+            raise UsageError(
+                f"A scale lies between {SMALLEST_SCALE} and {LARGEST_SCALE}, not {scale:g}."
+            )
+    if len(set(scales)) < len(scales) or len(scales) > MOST_SCALES:
+        raise UsageError(f"Give up to {MOST_SCALES} different scales.")
+
+
 def default_overlap(tile: int) -> int:
     """Overlap for a tile when only the tile was chosen: 64 pixels, a quarter of small tiles."""
     return min(64, tile // 4)
@@ -140,6 +174,9 @@ class SegmentSettings:
     propagate
         Start each slice of a volume from its neighbours' results, in a second pass; `None` does
         what the model recommends (see `digseg.run.passes.settled`).
+    scales
+        How many times larger than its pixels are the model sees an image, between 0.25 and 4;
+        the answers at several are averaged. Empty: once, or as the model recommends for pictures.
     context
         Neighbouring slices are given to the model as its outer channels.
     largest, fill_holes, minimum_ml
@@ -174,6 +211,7 @@ class SegmentSettings:
     time: int = 0
     spacing: float | None = None
     propagate: bool | None = None
+    scales: tuple[float, ...] = ()
     context: bool = True
     largest: bool = False
     fill_holes: bool = False
@@ -184,6 +222,7 @@ class SegmentSettings:
         object.__setattr__(self, "thresholds", dict(self.thresholds))
         object.__setattr__(self, "bands", tuple(self.bands))
         object.__setattr__(self, "percentiles", tuple(self.percentiles))
+        object.__setattr__(self, "scales", tuple(float(scale) for scale in self.scales))
         if self.simplify:
             size, unit = parse_tolerance(self.simplify)
             object.__setattr__(self, "simplify", f"{size:g}{unit}" if size else "")
@@ -254,3 +293,4 @@ def _check(settings: SegmentSettings) -> None:
     for message, wrong in problems.items():
         if wrong:
             raise UsageError(message)
+    check_scales(s.scales)

@@ -12,6 +12,7 @@ import argparse
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,7 +23,7 @@ from digseg.model.registry import PAPERS
 LARGEST = 40_000_000
 
 
-def export(trained: Path, folder: Path, recommended: dict[str, float]) -> int:
+def export(trained: Path, folder: Path, recommended: dict[str, Any]) -> int:
     """Write ``folder`` anew from a trained pipeline; model cards that stand there stay.
 
     Parameters
@@ -82,14 +83,19 @@ def main() -> None:
         default=0,
         help="show near infrared, red and green from pixels of this size on, metres",
     )
+    parser.add_argument(
+        "--scales", type=float, nargs="*", default=[], help="sizes at which pictures are seen"
+    )
     args = parser.parse_args()
-    told: dict[str, float] = {"propagate": True} if args.propagate else {}
+    told: dict[str, Any] = {"propagate": True} if args.propagate else {}
     if args.canvas:
         told["canvas"] = args.canvas
     if args.plane:
         told["plane"] = args.plane
     if args.near_infrared:
         told["near_infrared"] = args.near_infrared
+    if args.scales:
+        told["scales"] = args.scales
     args.output.parent.mkdir(parents=True, exist_ok=True)
     size = export(args.trained, args.output, told)
     print(f"{size / 1e6:.1f} MB in {args.output}")

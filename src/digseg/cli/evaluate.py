@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digseg.settings import SegmentSettings
+from digseg.settings import SegmentSettings, parse_scales
 
 if TYPE_CHECKING:
     from digseg.evaluate import Evaluation
@@ -48,6 +48,7 @@ def _add_choices(parser: argparse.ArgumentParser, default: SegmentSettings) -> N
     how.add_argument("--threshold", type=float, default=default.threshold)
     how.add_argument("--tile", type=int, default=default.tile, help="side in pixels")
     how.add_argument("--overlap", type=int, default=default.overlap, help="in pixels")
+    how.add_argument("--scales", default=None, metavar="S[,S...]", help="as for segment")
     how.add_argument("--limit", type=int, default=None, help="images of each set at most")
     how.add_argument("--planes", type=int, default=None, help="planes of each volume at most")
     how.add_argument("--synonyms", type=int, default=2, help="synonyms of each class to try (2)")
@@ -77,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
         tolerance=args.tolerance,
         tile=args.tile,
         overlap=args.overlap,
+        scales=() if args.scales is None else parse_scales(args.scales),
     )
     sets = _sets(args)
     model = models.load(

@@ -14,6 +14,7 @@ from digseg.settings import (
     CT_WINDOWS,
     SegmentSettings,
     default_overlap,
+    parse_scales,
     parse_size,
     parse_window,
 )
@@ -71,6 +72,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     pixels.add_argument(
         "--percentiles", default=None, metavar="LOW,HIGH", help="of the data set, become 0 and 1"
+    )
+    pixels.add_argument(
+        "--scales",
+        default=None,
+        metavar="S[,S...]",
+        help="how many times larger the model sees the image, several averaged: 0.7,1 "
+        "(1, or what the model recommends for pictures)",
     )
     pixels.add_argument(
         "--window",
@@ -211,6 +219,8 @@ def settings_of(args: argparse.Namespace) -> SegmentSettings:
         values["simplify"] = args.simplify
     if args.memory is not None:
         values["memory"] = parse_size(args.memory)
+    if args.scales is not None:
+        values["scales"] = parse_scales(args.scales)
     if args.window is not None:
         values["window"] = parse_window(args.window)
     if args.bands is not None:

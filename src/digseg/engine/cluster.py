@@ -111,6 +111,10 @@ def _local(workers: int, preload: Sequence[str]) -> Any:
         "distributed.nanny.pre-spawn-environ": env,
         "distributed.worker.preload": list(preload),
         "distributed.scheduler.allowed-failures": DEATHS,
+        # A hundred looks a second at the stack of every thread, and fifty beats of every event
+        # loop, take time from the networks where each core has one.
+        "distributed.worker.profile.enabled": False,
+        "distributed.admin.tick.interval": "500ms",
     }
     with dask.config.set(choices):
         return LocalCluster(

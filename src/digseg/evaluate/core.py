@@ -22,6 +22,7 @@ from digseg.evaluate.predict import Predictor
 from digseg.evaluate.scores import SetScores, absent_prompts
 from digseg.events import Callback, Notice, StageAdvanced, StageStarted, ignore
 from digseg.prompts import Prompt
+from digseg.settings import check_scales
 from digseg.types import Float32Array, SegmentationModel
 
 
@@ -48,7 +49,7 @@ class EvaluateSettings:
         is too little for all planes they are asked on evenly spread ones.
     tolerance
         Pixels by which outlines may differ in the boundary F-score.
-    tile, overlap
+    tile, overlap, scales
         As for `segment`.
 
     Raises
@@ -67,6 +68,7 @@ class EvaluateSettings:
     tolerance: int = 2
     tile: int = 512
     overlap: int = 64
+    scales: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
@@ -80,6 +82,7 @@ class EvaluateSettings:
                 raise UsageError(f"--{name} can't be negative.")
         if not 0 <= self.overlap <= self.tile // 2:
             raise UsageError(f"The overlap can't be {self.overlap} for tiles of {self.tile}.")
+        check_scales(self.scales)
 
 
 @dataclass
@@ -243,7 +246,7 @@ def _evaluate_item(
         if not planes:
             continue
         part = crop_planes(item, planes)
-        for which, maps in _ask(predictor, part, words):
+        for which, maps in _ask(predictor, part, words, settings.scales or item.scales):
             truth, valid = part.truth[which], part.valid[which]
             decided, new = scores.add(maps, truth, valid, item.known)
             counts = new if counts is None else counts + new
@@ -262,10 +265,10 @@ def _evaluate_item(
 
 
 def _ask(
-    predictor: Predictor, item: Item, words: Sequence[str]
+    predictor: Predictor, item: Item, words: Sequence[str], scales: Sequence[float]
 ) -> Iterator[tuple[slice, Mapping[str, Float32Array]]]:
     prompts = [Prompt(word) for word in words]
-    for which, maps in predictor(item.planes, prompts, item.factors):
+    for which, maps in predictor(item.planes, prompts, item.factors, scales):
         yield which, {word: maps[:, index] for index, word in enumerate(words)}
 
 

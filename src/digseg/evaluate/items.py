@@ -47,6 +47,8 @@ class Item:
         Indices of the classes that the mask of this image knows.
     factors
         How many times taller and wider the model sees the pixels (of volumes).
+    scales
+        On top of them, those that the model recommends (for pictures).
     """
 
     name: str
@@ -55,6 +57,7 @@ class Item:
     valid: BoolArray
     known: tuple[int, ...]
     factors: tuple[float, float] = (1.0, 1.0)
+    scales: tuple[float, ...] = ()
 
 
 def items(
@@ -68,7 +71,8 @@ def items(
     Parameters
     ----------
     recommended
-        What the model recommends: bands, and the size at which it sees a volume's planes.
+        What the model recommends: bands and scales, and the size at which it sees a volume's
+        planes.
 
     Raises
     ------
@@ -107,15 +111,15 @@ def read_item(
     source = source_of(picture, settings)
     count, rows, columns = source.shape
     planes = np.stack([source.read(plane, (0, rows, 0, columns))[0] for plane in range(count)])
-    factors = (1.0, 1.0)
+    factors, scales = (1.0, 1.0), tuple((recommended or {}).get("scales", ()))
     if isinstance(picture, Volume):
         ids = np.ascontiguousarray(plane_turn(picture.grid, settings).apply(ids))
-        factors = magnification(picture, settings, recommended=recommended)
+        factors, scales = magnification(picture, settings, recommended=recommended), ()
     table = _index_table(labelled)
     truth = _to_indices(ids, table, mask, labelled)
     hidden = labelled.unlabelled.get(name, frozenset())
     known = tuple(i for i, item in enumerate(labelled.classes) if item.id not in hidden)
-    return Item(name, planes, truth, ids != labelled.ignore, known, factors)
+    return Item(name, planes, truth, ids != labelled.ignore, known, factors, scales)
 
 
 def _file_ids(

@@ -45,11 +45,15 @@ class Predictor:
         self._seen = self.model
 
     def __call__(
-        self, planes: Float32Array, prompts: Sequence[Prompt], factors: Factors = (1.0, 1.0)
+        self,
+        planes: Float32Array,
+        prompts: Sequence[Prompt],
+        factors: Factors = (1.0, 1.0),
+        scales: Sequence[float] = (),
     ) -> Iterator[tuple[slice, Float32Array]]:
         """Soft maps of ``[P, 3, H, W]``, some planes at a time: ``(which, [n, K, H, W])``."""
         count, _, height, width = planes.shape
-        self._seen = magnified(self.model, factors, (height, width))
+        self._seen = magnified(self.model, factors, (height, width), scales)
         size = round(height * factors[0] * width * factors[1])
         batch = max(1, min(_CALL_PIXELS // size, _CALL_VALUES // (size * max(1, len(prompts)))))
         for start in range(0, count, batch):

@@ -68,7 +68,8 @@ class DiGSegPipeline(DiffusionPipeline):  # type: ignore[misc]
         the second pass over volumes, ``"canvas"`` for the side of the black canvas on which
         small planes are shown, ``"plane"`` for the longer side at which a scan's planes are
         shown, both in pixels; ``"near_infrared"`` for the least pixel, in metres, from which
-        near infrared, red and green are shown in place of natural colour.
+        near infrared, red and green are shown in place of natural colour; ``"scales"`` for
+        how many times larger pictures are seen, the answers at several being averaged.
     """
 
     model_cpu_offload_seq = "text_encoder->image_encoder->unet->mask_decoder->vae"

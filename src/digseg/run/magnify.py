@@ -18,6 +18,7 @@ from digseg.orientation import Axis
 from digseg.prompts import Prompt
 from digseg.raster import Raster, Volume
 from digseg.resample import Rescale, rescale
+from digseg.run.scales import Averaged, AveragedEncoder
 from digseg.run.volumes import plane_turn
 from digseg.settings import SegmentSettings
 from digseg.types import AnyArray, Encoded, EncodingModel, Float32Array, SegmentationModel
@@ -75,7 +76,10 @@ def magnification(
 
 
 def magnified(
-    model: SegmentationModel, factors: Factors, plane: Plane = ENDLESS
+    model: SegmentationModel,
+    factors: Factors,
+    plane: Plane = ENDLESS,
+    scales: Sequence[float] = (),
 ) -> SegmentationModel:
     """The model behind a magnifying glass; the model itself where the factors are 1.
 
@@ -83,7 +87,18 @@ def magnified(
     ----------
     plane
         Rows and columns of the planes that tiles are cut from.
+    scales
+        On top of the factors; the answers at several are averaged. None of them is 1 alone.
     """
+    high, wide = factors
+    seen = tuple(_at(model, (high * s, wide * s), plane) for s in scales or (1.0,))
+    if len(seen) == 1:
+        return seen[0]
+    encoders = tuple(one for one in seen if isinstance(one, EncodingModel))
+    return AveragedEncoder(encoders) if len(encoders) == len(seen) else Averaged(seen)
+
+
+def _at(model: SegmentationModel, factors: Factors, plane: Plane) -> SegmentationModel:
     if factors == (1.0, 1.0):
         return model
     if isinstance(model, EncodingModel):
@@ -105,9 +120,9 @@ def fitted(
 ) -> SegmentationModel:
     """The model as it looks at an image; at a volume's planes across ``axis`` (the settings')."""
     if not isinstance(image, Volume):
-        return model
+        return magnified(model, (1.0, 1.0), image.shape, settings.scales)
     factors = magnification(image, settings, axis, getattr(model, "recommended", None))
-    return magnified(model, factors, plane_shape(image, settings, axis))
+    return magnified(model, factors, plane_shape(image, settings, axis), settings.scales)
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,15 @@ def settled(job: Job, image: Raster | Volume, model: SegmentationModel) -> Job:
 
     A volume's slices start from their neighbours' results where the model recommends it, unless
     the job asks for three planes, several steps or an ensemble, each of which is another way to
-    spend the time. A raster's bands are those of `recommended_bands`.
+    spend the time. A raster's bands are those of `recommended_bands`, its scales what the model
+    recommends.
     """
     settings = job.settings
     hints: Mapping[str, Any] = getattr(model, "recommended", {})
     if isinstance(image, Raster):  # a picture has no neighbours
         bands = settings.bands or recommended_bands(image, image.band_names, hints)
-        return replace(job, settings=settings.with_(propagate=None, bands=bands))
+        scales = settings.scales or tuple(hints.get("scales", ()))
+        return replace(job, settings=settings.with_(propagate=None, bands=bands, scales=scales))
     if settings.propagate is not None:
         return job
     plain = settings.planes != "zyx" and settings.steps == settings.ensemble == 1
