@@ -176,7 +176,8 @@ class SegmentSettings:
         what the model recommends (see `digseg.run.passes.settled`).
     scales
         How many times larger than its pixels are the model sees an image, between 0.25 and 4;
-        the answers at several are averaged. Empty: once, or as the model recommends for pictures.
+        the answers at several are averaged. Empty: once, or as the model recommends for
+        pictures whose pixels have no known size on the ground.
     context
         Neighbouring slices are given to the model as its outer channels.
     largest, fill_holes, minimum_ml

@@ -247,6 +247,21 @@ def test_the_spread_is_offered_where_there_is_one(viewer: Any) -> None:
     assert control.state.uncertainty
 
 
+def test_scales_are_taken_when_typed_and_refused_in_words(viewer: Any) -> None:
+    widget = segment_widget(viewer)
+    form = widget.advanced
+    for text, taken, complaint in (
+        ("0.7, 1", (0.7, 1.0), ""),
+        ("9", (0.7, 1.0), "between 0.25 and 4"),
+        ("large", (0.7, 1.0), "such as 0.7,1"),
+        ("", (), ""),
+    ):
+        form.scales.setText(text)
+        form.scales.editingFinished.emit()
+        assert widget.controller.state.settings.scales == taken
+        assert complaint in widget.prompts.complaint.text()
+
+
 def test_boxes_that_one_types_in_wait_until_one_is_done(viewer: Any) -> None:
     viewer.add_image(np.zeros((8, 64, 64), np.int16), name="picture")
     widget = segment_widget(viewer)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.run.test_magnify import PROMPTS, Brightness
-from tests.run.test_settled import FirstChannel, scene
+from tests.run.test_settled import UTM, FirstChannel, scene
 
 import digseg
 from digseg.errors import UsageError
@@ -86,18 +86,20 @@ def test_scales_tell_models_apart_and_limits_are_those_of_all() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "hints", "taken"),
+    ("crs", "asked", "hints", "taken"),
     [
-        ((), {}, []),
-        ((), {"scales": [0.5, 1.0]}, [0.5, 1.0]),
-        ((2.0,), {"scales": [0.5, 1.0]}, [2.0]),
+        (None, (), {}, []),
+        (None, (), {"scales": [0.5, 1.0]}, [0.5, 1.0]),
+        (None, (2.0,), {"scales": [0.5, 1.0]}, [2.0]),
+        (UTM, (), {"scales": [0.5, 1.0]}, []),
+        (UTM, (2.0,), {"scales": [0.5, 1.0]}, [2.0]),
     ],
 )
 def test_what_a_model_recommends_for_pictures_stands_in_the_recipe(
-    asked: tuple[float, ...], hints: dict[str, Any], taken: list[float]
+    crs: str | None, asked: tuple[float, ...], hints: dict[str, Any], taken: list[float]
 ) -> None:
     model = FirstChannel(hints)
-    with digseg.segment(scene(), ["crops"], model=model, scales=asked) as result:
+    with digseg.segment(scene(crs=crs), ["crops"], model=model, scales=asked) as result:
         assert result.recipe["settings"]["scales"] == taken
         words = "--scales=" + ",".join(f"{scale:g}" for scale in taken)
         assert (words in result.recipe["command"]) == bool(taken)

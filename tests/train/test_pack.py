@@ -14,7 +14,6 @@ from affine import Affine
 from PIL import Image
 
 from digseg.errors import DatasetError
-from digseg.train.augment import whole
 from digseg.train.pack import find_sets, load_split, read_info, read_picture
 from digseg.types import AnyArray
 
@@ -56,7 +55,6 @@ def test_a_picture_keeps_its_bytes(tmp_path: Path, asymmetric: Callable[..., Any
     (picture,) = load_split(read_info(root), "train")
     np.testing.assert_array_equal(picture.pixels[0], image)
     np.testing.assert_array_equal(picture.labels[0], mask)
-    np.testing.assert_allclose(whole(picture, 0), np.moveaxis(image, -1, 0) / 255, atol=1e-7)
 
 
 def test_a_broken_pair_names_the_file(tmp_path: Path) -> None:
@@ -144,10 +142,6 @@ def test_a_volume_is_turned_to_lps(tmp_path: Path) -> None:
     assert np.argwhere(picture.labels == 1).tolist() == [[6, 0, 4]]
     assert picture.pixels[6, 0, 4, 0] == 255
     assert picture.pixels.sum() == 255
-    seen = whole(picture, 5)  # [3,H,W]: planes 4, 5, 6
-    assert seen.shape == (3, 6, 5)
-    assert seen[2, 0, 4] == 1
-    assert seen[:2].max() == 0
 
 
 def test_groups_stand_beside_classes(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         default=None,
         metavar="S[,S...]",
         help="how many times larger the model sees the image, several averaged: 0.7,1 "
-        "(1, or what the model recommends for pictures)",
+        "(default: 1; of photos and single slices what the model recommends)",
     )
     pixels.add_argument(
         "--window",

@@ -23,7 +23,7 @@ from digseg.normalize import default_bands
 from digseg.raster import Raster, Volume
 from digseg.run.asked import source_of
 from digseg.run.magnify import magnification
-from digseg.run.settled import recommended_bands
+from digseg.run.settled import recommended_bands, recommended_scales
 from digseg.run.volumes import plane_turn
 from digseg.settings import CT_WINDOWS, SegmentSettings
 from digseg.types import AnyArray, BoolArray, Float32Array
@@ -111,10 +111,10 @@ def read_item(
     source = source_of(picture, settings)
     count, rows, columns = source.shape
     planes = np.stack([source.read(plane, (0, rows, 0, columns))[0] for plane in range(count)])
-    factors, scales = (1.0, 1.0), tuple((recommended or {}).get("scales", ()))
+    factors, scales = (1.0, 1.0), recommended_scales(picture, recommended or {})
     if isinstance(picture, Volume):
         ids = np.ascontiguousarray(plane_turn(picture.grid, settings).apply(ids))
-        factors, scales = magnification(picture, settings, recommended=recommended), ()
+        factors = magnification(picture, settings, recommended=recommended)
     table = _index_table(labelled)
     truth = _to_indices(ids, table, mask, labelled)
     hidden = labelled.unlabelled.get(name, frozenset())

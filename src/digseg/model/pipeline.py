@@ -69,7 +69,8 @@ class DiGSegPipeline(DiffusionPipeline):  # type: ignore[misc]
         small planes are shown, ``"plane"`` for the longer side at which a scan's planes are
         shown, both in pixels; ``"near_infrared"`` for the least pixel, in metres, from which
         near infrared, red and green are shown in place of natural colour; ``"scales"`` for
-        how many times larger pictures are seen, the answers at several being averaged.
+        how many times larger pictures without a size on the ground are seen, the answers at
+        several being averaged.
     """
 
     model_cpu_offload_seq = "text_encoder->image_encoder->unet->mask_decoder->vae"

@@ -18,14 +18,14 @@ def settled(job: Job, image: Raster | Volume, model: SegmentationModel) -> Job:
 
     A volume's slices start from their neighbours' results where the model recommends it, unless
     the job asks for three planes, several steps or an ensemble, each of which is another way to
-    spend the time. A raster's bands are those of `recommended_bands`, its scales what the model
-    recommends.
+    spend the time. A raster's bands are those of `recommended_bands`, its scales those of
+    `recommended_scales`.
     """
     settings = job.settings
     hints: Mapping[str, Any] = getattr(model, "recommended", {})
     if isinstance(image, Raster):  # a picture has no neighbours
         bands = settings.bands or recommended_bands(image, image.band_names, hints)
-        scales = settings.scales or tuple(hints.get("scales", ()))
+        scales = settings.scales or recommended_scales(image, hints)
         return replace(job, settings=settings.with_(propagate=None, bands=bands, scales=scales))
     if settings.propagate is not None:
         return job
@@ -56,6 +56,24 @@ def recommended_bands(
         return ()
     found = false_colour_bands(names, raster.meta.get("colors", ()))
     return () if found is None else tuple(band + 1 for band in found)
+
+
+def recommended_scales(image: Raster | Volume, recommended: Mapping[str, Any]) -> tuple[float, ...]:
+    """Scales at which the model had better see an image; none for once, as its pixels are.
+
+    How large things are in photos, micrographs and single slices nobody tells, so a model may
+    recommend several sizes for them. A scene on the ground is seen once: things have the size
+    that they had in training, and scenes are large. So is a volume, whose planes have a size, too.
+
+    Parameters
+    ----------
+    recommended
+        Of the model: ``scales``.
+    """
+    scales = tuple(float(scale) for scale in recommended.get("scales") or ())
+    if not scales or isinstance(image, Volume) or _pixel_metres(image) is not None:
+        return ()
+    return scales
 
 
 def _pixel_metres(raster: Raster) -> float | None:

@@ -102,19 +102,6 @@ def view(
     return lit(image, settings.light, rng), mask
 
 
-def whole(picture: Picture, plane: int) -> Float32Array:
-    """The plane as in use: ``float32 [3, H, W]``, slices below and above as outer channels."""
-    if picture.planes == 1:
-        channels = picture.pixels.shape[-1]
-        order = list(NATURAL) if channels >= 3 else [0, 0, 0]
-        chosen = picture.pixels[0][..., order]
-    else:
-        around = [max(0, plane - 1), plane, min(picture.planes - 1, plane + 1)]
-        chosen = np.stack([picture.pixels[z, :, :, 0] for z in around], -1)
-    scaled: Float32Array = np.moveaxis(chosen, -1, 0).astype(np.float32) / np.float32(255)
-    return scaled
-
-
 def _plane(
     picture: Picture, settings: AugmentSettings, rng: np.random.Generator, aim: int | None
 ) -> tuple[UInt8Array, UInt8Array]:
