@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pytest
@@ -19,11 +18,11 @@ from digseg.model.adapter import quiet
 from digseg.model.pipeline import DiGSegPipeline
 from digseg.train.augment import AugmentSettings
 from digseg.train.batch import TextCache, collate
-from digseg.train.loop import Progress, drawn, factor_of, kind_of, train
+from digseg.train.loop import Progress, factor_of, kind_of, train
 from digseg.train.mix import Share
 from digseg.train.sampler import Sampler
 from digseg.train.settings import TrainSettings
-from digseg.train.stages import Step, Trainee
+from digseg.train.stages import Trainee
 from digseg.train.state import FILE
 
 QUICK = TrainSettings(
@@ -210,33 +209,6 @@ def test_steps_are_shared_out_as_asked() -> None:
     assert {kind_of(replace(settings, stage=1), rng) for _ in range(20)} == {"diffusion"}
     with pytest.raises(UsageError, match="needs pictures"):
         replace(settings, match_batch=0)
-
-
-def test_wide_steps_hold_fewer_and_larger_pictures(folder: Path) -> None:
-    """As many pixels as the others, but at least one picture; alike for every process."""
-    sampler = sampler_of(TextCache(*_text_of(fresh(folder))))
-    settings = TrainSettings(
-        batch=1, match_batch=8, match_weight=1.0, match_share=0.5, wide_share=0.5, wide_size=512
-    )
-    seen: dict[str, set[tuple[int, int]]] = {"match": set(), "mask": set(), "diffusion": set()}
-    for step in range(8):
-        for kind, found in seen.items():
-            rng = np.random.default_rng(step)
-            questions = drawn(sampler, settings, cast(Step, kind), step, rng)
-            sides = {question.image.shape[-1] for question in questions}
-            found.add((len(questions), *sides))
-    assert seen == {
-        "match": {(8, 64), (2, 512)},
-        "mask": {(9, 64), (3, 512)},
-        "diffusion": {(1, 64), (1, 512)},
-    }
-    usual = replace(settings, wide_share=0.0)
-    rng = np.random.default_rng(0)
-    assert all(len(drawn(sampler, usual, "mask", step, rng)) == 9 for step in range(4))
-    with pytest.raises(UsageError, match="multiple of 32"):
-        replace(settings, wide_size=500)
-    with pytest.raises(UsageError, match="wide steps"):
-        replace(settings, wide_share=1.5)
 
 
 def test_matches_alone_leave_the_unet_in_peace(folder: Path) -> None:

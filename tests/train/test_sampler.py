@@ -155,33 +155,6 @@ def test_sets_are_drawn_by_share() -> None:
     assert 0.65 < drawn.count("land") / 200 < 0.85
 
 
-def test_wide_crops_come_from_sets_with_pictures_that_fill_them() -> None:
-    large = picture()
-    wide = Picture(
-        "land",
-        "a",
-        np.repeat(large.pixels, 2, 1).repeat(2, 2),
-        np.repeat(np.repeat(large.labels, 2, 1), 2, 2),
-        (),
-    )
-    small = AugmentSettings(size=32, scales=(1, 1))
-    chosen = Sampler(
-        [LAND, SCAN],
-        {"land": [wide], "scan": [picture("scan")]},
-        {
-            "land": Share(region="earth", augment=small),
-            "scan": Share(region="torso", augment=small, weight=9),
-        },
-    )
-    rng = np.random.default_rng(6)
-    drawn = [chosen.draw(rng, 128) for _ in range(20)]
-    assert {(q.set_name, q.image.shape) for q in drawn} == {("land", (3, 128, 128))}
-    assert all(q.masks.shape[1:] == q.valid.shape == (128, 128) for q in drawn)
-    assert {chosen.draw(rng).image.shape for _ in range(5)} == {(3, 32, 32)}
-    # Where no set has such pictures all take part, with black around them.
-    assert {chosen.draw(rng, 256).set_name for _ in range(60)} == {"land", "scan"}
-
-
 def test_phrases_are_names_synonyms_and_places() -> None:
     rng = np.random.default_rng(5)
     found = {phrases(WATER, "satellite", rng) for _ in range(400)}

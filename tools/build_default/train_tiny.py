@@ -38,7 +38,6 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--match-batch", type=int, default=4, help="pictures without the U-Net")
     parser.add_argument("--match-share", type=float, default=0.6, help="steps without the U-Net")
-    parser.add_argument("--wide-share", type=float, default=0.0, help="steps of larger crops")
     parser.add_argument("--encoder-rate", type=float, default=0.0, help="of the trunk; 0: frozen")
     parser.add_argument("--encoder-from", type=int, default=4, help="its first stage that learns")
     parser.add_argument("--seed", type=int, default=0, help="another one for each further run")
@@ -72,7 +71,6 @@ def main() -> None:
             match_batch=args.match_batch if stage == 2 else 0,
             match_share=args.match_share if stage == 2 else 0.0,
             match_weight=1.0 if stage == 2 else 0.0,
-            wide_share=args.wide_share if stage == 2 else 0.0,
             encoder_from=args.encoder_from,
             encoder_rate=args.encoder_rate,
             seed=args.seed,

@@ -10,7 +10,9 @@ writes the journal, after a block's task is done.
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +38,7 @@ from digseg.events import (
 _AHEAD = 3  # blocks in flight for each worker
 _LAST = 2  # blocks for each worker, at the end, whose tiles all workers share
 _SPLIT = 2  # tiles of such a block in one task
+_COUNT = 2.0  # seconds between counts of the workers
 _POLL = 0.2  # seconds between looks at the cancel token
 
 
@@ -79,9 +82,11 @@ class DistributedRun:
             _as_is, packed(self.kit), key=f"digseg-model-{self.store.path.name}-{id(self)}"
         )
         queue = ordered(self.store.plan, pending, self.order)
-        exhausted = False
+        exhausted, workers, counted = False, 1, -math.inf
         while True:
-            workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+            if time.monotonic() - counted >= _COUNT:  # more may come, on a cluster
+                workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+                counted = time.monotonic()
             while not exhausted and len(self._running) < _AHEAD * workers:
                 block = next(queue, None)
                 if block is None:

@@ -66,14 +66,15 @@ def render(
         "## Figures",
         "",
         f"On the `{measured['split']}` split of every set, which training never saw "
-        "(its figures, and pictures of some sets, were looked at while the shares of the sets and "
-        "the bands of satellite scenes were chosen). "
+        "(its figures, and pictures of some sets, were looked at while the shares of the sets, "
+        "the bands of satellite scenes and the scales of pictures were chosen). "
         f"Machine: {measured['machine']}; {measured['date']}; command: `{measured['command']}`.",
         "",
         "Prompts are the class names. mIoU is the mean over the classes that the split holds, by "
         "arg-max over the set's vocabulary (the threshold 0.5 where there is one class, or where "
         "all maps are below it and the set has background); pixels are summed over the set before "
-        "a ratio is taken. Volumes are judged on evenly spaced planes.",
+        "a ratio is taken. Volumes are judged on evenly spaced planes. Bands, scales and sizes "
+        "are those that the model recommends.",
         "",
         *_aims(values),
         "",

@@ -15,9 +15,8 @@ import torch
 
 from digseg.errors import MissingExtraError
 from digseg.model.pipeline import DiGSegPipeline
-from digseg.train.augment import AugmentSettings
 from digseg.train.batch import TextCache, collate
-from digseg.train.sampler import Question, Sampler
+from digseg.train.sampler import Sampler
 from digseg.train.settings import TrainSettings
 from digseg.train.stages import Step, Trainee
 from digseg.train.state import FILE, RunningMean, load_state, save_state
@@ -59,20 +58,6 @@ def kind_of(settings: TrainSettings, rng: np.random.Generator) -> Step:
     if drawn < settings.diffusion_share:
         return "diffusion"
     return "match" if drawn < settings.diffusion_share + settings.match_share else "mask"
-
-
-def drawn(
-    sampler: Sampler, settings: TrainSettings, kind: Step, step: int, rng: np.random.Generator
-) -> list[Question]:
-    """The pictures of a step, fewer where they are wide; how many is alike in all processes."""
-    count = {"match": 0, "mask": settings.batch, "diffusion": settings.batch}[kind]
-    more = 0 if kind == "diffusion" else settings.match_batch
-    wide = np.random.default_rng([settings.seed, step, 1]).random() < settings.wide_share
-    if not wide:
-        return [sampler.draw(rng) for _ in range(count + more)]
-    shrunk = (AugmentSettings().size / settings.wide_size) ** 2
-    count, more = (max(min(n, 1), round(n * shrunk)) for n in (count, more))
-    return [sampler.draw(rng, settings.wide_size) for _ in range(count + more)]
 
 
 def train(
@@ -158,8 +143,9 @@ def train(
             group["lr"] = group["initial_lr"] * factor
         # Alike in all processes, which wait for each other: kinds take unlike times.
         kind = kind_of(settings, np.random.default_rng([settings.seed, step]))
-        questions = drawn(sampler, settings, kind, step, rng)
-        batch = collate(questions, texts, accelerator.device)
+        count = {"match": 0, "mask": settings.batch, "diffusion": settings.batch}[kind]
+        count += 0 if kind == "diffusion" else settings.match_batch
+        batch = collate([sampler.draw(rng) for _ in range(count)], texts, accelerator.device)
         loss, told = wrapped(batch, kind)
         prepared.zero_grad(set_to_none=True)
         accelerator.backward(loss)

@@ -9,10 +9,9 @@ picture's set names, and what a volume's label scheme doesn't know.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from digseg.errors import DatasetError
 from digseg.train.augment import view
@@ -30,10 +29,6 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     "ct": ("a CT scan", "a CT slice"),
     "mr": ("an MR scan", "an MRI scan"),
 }
-
-
-#: A set takes part in wide crops where its pictures usually fill this share of their side.
-WIDE_ENOUGH = 0.75
 
 
 @dataclass(frozen=True)
@@ -90,8 +85,7 @@ class Sampler:
         self.pictures = pictures
         self.shares = shares
         weights = np.array([shares[info.name].weight for info in self.infos], float)
-        self.chances: NDArray[np.float64] = weights / weights.sum()
-        self.wide: dict[int, NDArray[np.float64]] = {}  # chances by side of the crop
+        self.chances = weights / weights.sum()
         self.holding = {info.name: self._holding(info, pictures[info.name]) for info in self.infos}
         self.foreign = {info.name: self._foreign(info, alike, closest) for info in self.infos}
 
@@ -120,31 +114,10 @@ class Sampler:
         near = alike([c.name for c in others]) @ alike(own).T  # [others,own]
         return [c for c, row in zip(others, near, strict=True) if row.max() < closest]
 
-    def _wide(self, size: int) -> NDArray[np.float64]:
-        """The chances of the sets whose pictures fill crops of this side; of all if none does."""
-        chances = self.chances.copy()
-        for place, info in enumerate(self.infos):
-            sides = [min(picture.labels.shape[1:]) for picture in self.pictures[info.name]]
-            if np.median(sides) * self.shares[info.name].augment.magnify < WIDE_ENOUGH * size:
-                chances[place] = 0.0
-        return chances / chances.sum() if chances.any() else self.chances
-
-    def draw(self, rng: np.random.Generator, size: int = 0) -> Question:
-        """One picture and its prompts.
-
-        Parameters
-        ----------
-        size
-            Side of the crop, of a set whose pictures are large enough; 0: the set's own.
-        """
-        chances = self.chances
-        if size:
-            chances = self.wide[size] if size in self.wide else self._wide(size)
-            self.wide[size] = chances
-        info = self.infos[int(rng.choice(len(self.infos), p=chances))]
+    def draw(self, rng: np.random.Generator) -> Question:
+        """One picture and its prompts."""
+        info = self.infos[int(rng.choice(len(self.infos), p=self.chances))]
         share, pictures = self.shares[info.name], self.pictures[info.name]
-        if size:
-            share = replace(share, augment=replace(share.augment, size=size))
         aim: int | None = None
         index = int(rng.integers(len(pictures)))
         holding = self.holding[info.name]
@@ -154,7 +127,7 @@ class Sampler:
         picture = pictures[index]
         image, labels = view(picture, share.augment, rng, aim, self._like(info, share, rng))
         if share.augment.cut and rng.random() < share.augment.cut:
-            image, labels = self._cut(info, share, picture, image, labels, rng)
+            image, labels = self._cut(info, picture, image, labels, rng)
         return self.ask(info, picture, image, labels, share.prompts, rng)
 
     def _like(self, info: SetInfo, share: Share, rng: np.random.Generator) -> Picture | None:
@@ -168,14 +141,13 @@ class Sampler:
     def _cut(
         self,
         info: SetInfo,
-        share: Share,
         picture: Picture,
         image: Float32Array,
         labels: UInt8Array,
         rng: np.random.Generator,
     ) -> tuple[Float32Array, UInt8Array]:
         """The crop with a piece of another picture over it that names the same classes."""
-        pictures = self.pictures[info.name]
+        share, pictures = self.shares[info.name], self.pictures[info.name]
         other = pictures[int(rng.integers(len(pictures)))]
         if other.unlabelled != picture.unlabelled:
             return image, labels

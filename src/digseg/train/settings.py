@@ -32,11 +32,6 @@ class TrainSettings:
         without the U-Net, at a fraction of the cost. Needs a pipeline that matches directly.
     match_share
         Share of the steps of stage 2 that hold pictures of that kind alone.
-    wide_share, wide_size
-        Share of the steps that hold crops of this side instead of the usual one, and so as many
-        fewer, of sets whose pictures are large enough. A network is used on tiles larger than the
-        crops that are cheap to learn from, and sees more around each thing there (Touvron et al.,
-        arXiv 1906.06423, on resolutions of training and test).
     match_weight
         Weight of the direct matches' own loss, over all pictures (0: none).
     rate
@@ -84,8 +79,6 @@ class TrainSettings:
     batch: int = 4
     match_batch: int = 0
     match_share: float = 0.0
-    wide_share: float = 0.0
-    wide_size: int = 448
     match_weight: float = 0.0
     rate: float = 1e-3
     encoder_rate: float = 0.0
@@ -121,12 +114,6 @@ class TrainSettings:
             ),
             "A share of steps without the U-Net needs pictures to be matched in them.": (
                 self.match_share > 0 and not self.match_batch
-            ),
-            f"The share of wide steps lies between 0 and 1, not {self.wide_share}.": (
-                not 0 <= self.wide_share <= 1
-            ),
-            f"The side of wide crops is a multiple of 32, not {self.wide_size}.": (
-                self.wide_size < 32 or self.wide_size % 32 != 0
             ),
             f"The learning rate has to be positive, not {self.rate}.": self.rate <= 0,
             f"The EMA decay lies between 0 and 1, not {self.ema}.": not 0 <= self.ema < 1,
