@@ -120,7 +120,7 @@ def check_scales(scales: Sequence[float]) -> None:
     for scale in scales:
         if not SMALLEST_SCALE <= scale <= LARGEST_SCALE:
             raise UsageError(
-                f"A scale lies between {SMALLEST_SCALE} and {LARGEST_SCALE}, not {scale:g}."
+                f"A scale lies between {SMALLEST_SCALE:g} and {LARGEST_SCALE:g}, not {scale:g}."
             )
     if len(set(scales)) < len(scales) or len(scales) > MOST_SCALES:
         raise UsageError(f"Give up to {MOST_SCALES} different scales.")

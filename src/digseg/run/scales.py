@@ -59,7 +59,7 @@ class Averaged:
         return self._mean([model(tiles, prompts) for model in self.models])
 
     def _mean(self, answers: Sequence[AnyArray]) -> Float32Array:
-        # Of equal values the mean is that value, bit for bit, for up to four of them.
+        # Added up, then divided: of ones the mean is exactly one.
         total = answers[0].astype(np.float32)
         for answer in answers[1:]:
             total += answer
