@@ -120,6 +120,8 @@ def test_dry_run_counts_every_pass(tmp_path: Path, capsys: pytest.CaptureFixture
         ((SCENE, "-p", "", "-o", "OUT"), 2, "empty"),
         ((SCENE, "-p", "water", "-p", "Water", "-o", "OUT"), 2, "twice"),
         ((SCENE, "-p", "water", "--bands", "1,2,9", "-o", "OUT"), 2, "band 9"),
+        ((SCENE, "-p", "water", "--scales", "0.7,9", "-o", "OUT"), 2, "between 0.25 and 4"),
+        ((SCENE, "-p", "water", "--scales", "large", "-o", "OUT"), 2, "numbers such as 0.7,1"),
         ((SCENE, "-p", "water"), 2, "-o"),
         ((SCENE, "-p", "water", "--vector", "a.gpkg", "--simplify", "wide"), 2, "no tolerance"),
         ((SCENE, "-p", "water", "-o", "mask.nii.gz"), 2, "volume"),
