@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import mmap
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,6 +76,16 @@ def few_pools() -> None:
     option = _of_libc("mallopt")
     if option is not None:
         option(_M_ARENA_MAX, _POOLS)
+
+
+def large_pages() -> None:
+    """Let torch ask for pages of 2 MiB for its large arrays, where nobody chose otherwise.
+
+    A network's arrays come and go with each tile. In pages of 4 KiB their coming costs a hundred
+    thousand page faults a tile, on some virtual machines half of all time. torch reads the
+    variable at its first large array; systems other than Linux don't know it.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def give_back() -> None:

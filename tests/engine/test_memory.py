@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 import threading
@@ -28,6 +29,7 @@ from .conftest import ArraySource, Constant, Filter, prompts_of
 from .test_segment import digest
 
 DEFAULT = SegmentSettings()
+VARIABLE = "THP_MEM_ALLOC_ENABLE"  # of torch
 
 
 def total(shape: tuple[int, int, int], prompts: int) -> int:
@@ -293,3 +295,34 @@ def test_a_second_answer_waits_while_a_block_is_written_unless_it_is_large() -> 
         limit = memory.budget(needed, 4 << 30, asked=True).write_behind
         assert limit // needed.answer >= answers
         assert limit <= needed.answer + memory.LARGE_ANSWER
+
+
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+FAULTS = """
+import resource
+import torch
+from digseg import memory
+memory.large_pages()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(16 << 20)  # 64 MiB: 16,384 small pages
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(
+    not HUGE_PAGES.exists() or "[madvise]" not in HUGE_PAGES.read_text(),
+    reason="the system gives large pages to all or to none",
+)
+def test_large_arrays_come_in_large_pages_unless_someone_chose_otherwise() -> None:
+    def faults(**more: str) -> int:
+        env = {name: value for name, value in os.environ.items() if name != VARIABLE} | more
+        told = subprocess.run(
+            [sys.executable, "-c", FAULTS], env=env, capture_output=True, text=True, check=True
+        )
+        return int(told.stdout)
+
+    assert faults() < 4000
+    assert faults(**{VARIABLE: "0"}) > 16000

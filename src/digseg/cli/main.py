@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from digseg._version import __version__
 from digseg.errors import DigsegError
+from digseg.memory import large_pages
 
 #: Modules of this package, in the order of ``--help``.
 COMMANDS = (
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # OpenMP threads that spin while they wait take many times as long on a machine that does other
     # work, too. Read when torch is loaded, which no command has done yet.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    large_pages()
     args = build_parser().parse_args(argv)
     try:
         code = args.run(args)

@@ -23,7 +23,7 @@ from digseg.engine.plan import Batch, Block
 from digseg.engine.reading import ReadTile, read_batch
 from digseg.engine.store import ProbabilityStore
 from digseg.engine.writing import BlockWriter
-from digseg.memory import check_within, few_pools
+from digseg.memory import check_within, few_pools, large_pages
 from digseg.prompts import PromptSet
 from digseg.tiles import Tile
 from digseg.types import SegmentationModel, TileSource
@@ -88,6 +88,7 @@ def unpacked(content: bytes) -> Bench:
         if key not in _opened:
             _opened.clear()
             few_pools()
+            large_pages()
             kit: Kit = pickle.loads(content)  # from our own driver, over dask's channel
             _opened[key] = Bench(kit, ProbabilityStore.open(kit.store, writable=True))
         return _opened[key]

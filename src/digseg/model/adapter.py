@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from digseg.errors import UsageError
+from digseg.memory import large_pages
 from digseg.model import network
 from digseg.model.pipeline import DiGSegPipeline
 from digseg.model.registry import DEFAULT, PAPERS, ModelInfo, find_model
@@ -218,6 +219,7 @@ def load(
     """
     info = find_model(name_or_folder)
     place = find_device(device)
+    large_pages()
     if threads:
         torch.set_num_threads(threads)
     with quiet():

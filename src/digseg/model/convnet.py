@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from digseg.memory import large_pages
 from digseg.prompts import Prompt
 from digseg.types import Float32Array
 
@@ -62,5 +63,6 @@ class ConvNetModel:
 
 
 def set_threads(count: int) -> None:
-    """Threads of each operation; benchmarks of the engine use one."""
+    """Threads of each operation; benchmarks of the engine use one, and large pages as a run does."""
+    large_pages()
     torch.set_num_threads(count)
