@@ -41,6 +41,23 @@ def test_json_of_one_set(model: Path, data: Path, capsys: pytest.CaptureFixture[
         assert 0 <= told[key] <= 1
 
 
+def test_scales_asked_for_are_those_seen(
+    model: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", str(data / "one"), "--model", str(model), "--json"]
+
+    def told(*more: str) -> dict[str, float]:
+        assert main([*words, *more]) == 0
+        found: dict[str, float] = json.loads(capsys.readouterr().out)["iou"]
+        return found
+
+    plain = told()
+    assert told("--scales", "1") == plain  # a tiny model recommends none
+    assert told("--scales", "1,1.6") != plain
+    assert main([*words, "--scales", "0"]) == 2
+    assert "scale" in capsys.readouterr().err
+
+
 def test_folder_of_sets_table_and_report(
     model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
