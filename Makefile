@@ -8,6 +8,10 @@ BIN := $(VENV)/bin
 # One thread that waits passively: forwards of a tiny model slow down by spinning otherwise.
 TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE HF_HUB_OFFLINE=1
 
+# Packages come without bytecode, to be kept at their first import: else every process, workers
+# and those of the tests included, compiles thousands of modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test screenshots lint format bench setup display clean
 
 demo: $(BIN)/python
