@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import shutil
 import time
 from collections.abc import Callable
@@ -46,6 +47,8 @@ def run_peer(name: str, scene: Path, folder: Path, classes: int) -> dict[str, An
     out = folder / f"{name}.tif"
     store = folder / f"{name}.zarr"
     shutil.rmtree(store, ignore_errors=True)
+    for library in _LIBRARIES[name]:  # loaded before the clock runs, as ours are
+        importlib.import_module(library)
     before = psutil.Process().io_counters().write_chars
     with PeakMeter() as meter:
         begin = time.perf_counter()
@@ -165,4 +168,9 @@ PEERS: dict[str, Engine] = {
     "monai-sliding-window": monai_sliding_window,
     "monai-zarr-merger": monai_zarr_merger,
     "dask-map-overlap": dask_map_overlap,
+}
+_LIBRARIES = {
+    "monai-sliding-window": ("torch", "monai.inferers"),
+    "monai-zarr-merger": ("torch", "zarr", "monai.inferers"),
+    "dask-map-overlap": ("torch", "dask.array"),
 }

@@ -81,9 +81,10 @@ def few_pools() -> None:
 def large_pages() -> None:
     """Let torch ask for pages of 2 MiB for its large arrays, where nobody chose otherwise.
 
-    A network's arrays come and go with each tile. In pages of 4 KiB their coming costs a hundred
-    thousand page faults a tile, on some virtual machines half of all time. torch reads the
-    variable at its first large array; systems other than Linux don't know it.
+    A network's arrays come and go with each tile; beyond 32 MiB the C library asks the system for
+    each anew. In pages of 4 KiB that costs tens of thousands of page faults a tile, on some
+    virtual machines half of all time. torch reads the variable at its first large array; systems
+    other than Linux don't know it.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 

@@ -63,6 +63,6 @@ class ConvNetModel:
 
 
 def set_threads(count: int) -> None:
-    """Threads of each operation; benchmarks of the engine use one, and large pages as a run does."""
+    """Threads of each operation; benchmarks of the engine use one. Large pages, as in a run."""
     large_pages()
     torch.set_num_threads(count)

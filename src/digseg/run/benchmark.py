@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import tempfile
 import time
 from collections.abc import Sequence
@@ -98,6 +99,8 @@ def _measure(task: Task, folder: Path, callback: Callback) -> dict[str, Any]:
             planned[0] = event.memory_bytes
         callback(event)
 
+    # Libraries are loaded before the clock runs, as those of the other engines are.
+    importlib.import_module("digseg.engine")
     before = _written()
     workers = task.settings.workers
     with PeakMeter(family=workers > 1) as meter:
