@@ -88,7 +88,7 @@ class Inference:
             return [Answer(replace(tiles[0], pixels=None), None, reason)]
 
     def _call(self, tiles: Sequence[ReadTile]) -> list[Answer]:
-        stack = np.stack([tile.pixels for tile in tiles if tile.pixels is not None])
+        stack = _stacked([tile.pixels for tile in tiles if tile.pixels is not None])
         begin = time.perf_counter()
         values = self._model(stack, self._prompts)  # [N, K, H, W]
         self.meter.seconds += time.perf_counter() - begin
@@ -114,6 +114,11 @@ class Inference:
             else:
                 answers.append(Answer(tile, np.asarray(answer, dtype=np.float32)))
         return answers
+
+
+def _stacked(pixels: Sequence[Float32Array]) -> Float32Array:
+    """``[N, C, H, W]``; one tile is not copied."""
+    return np.ascontiguousarray(pixels[0])[None] if len(pixels) == 1 else np.stack(pixels)
 
 
 def out_of_memory(error: BaseException) -> bool:
