@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 
 from digseg import engine
 from digseg.errors import OutputExistsError
+from digseg.prompts import Prompt
 from digseg.settings import SegmentSettings
+from digseg.types import BoolArray, Float32Array, Window
 
 from .conftest import ArraySource, Constant, Filter, prompts_of
 
@@ -33,6 +36,28 @@ def test_a_model_that_answers_one_gives_exactly_one_everywhere(
     assert np.all(result.store.coverage[:] == 1)
     for level in result.store.levels:
         assert np.all(level[:] == 255)
+
+
+def test_a_model_that_writes_to_its_tiles_leaves_the_source_as_it_is(
+    tmp_path: Path, small: SegmentSettings
+) -> None:
+    class Lent(ArraySource):
+        def read(self, plane: int, window: Window) -> tuple[Float32Array, BoolArray]:
+            top, bottom, left, right = window
+            return (
+                self.pixels[plane, :, top:bottom, left:right],
+                self.valid[plane, top:bottom, left:right],
+            )
+
+    class Writes(Constant):
+        def __call__(self, tiles: Float32Array, prompts: Sequence[Prompt]) -> Float32Array:
+            tiles[...] = -1
+            return super().__call__(tiles, prompts)
+
+    lent = Lent(np.ones((1, 3, small.tile, small.tile)))  # one tile: read as it lies in memory
+    before = lent.pixels.copy()
+    engine.segment(lent, Writes(), prompts_of(1), small, tmp_path / "s.zarr")
+    assert np.array_equal(lent.pixels, before)
 
 
 def test_tiled_equals_whole_when_the_radius_fits_the_halo(

@@ -117,8 +117,10 @@ class Inference:
 
 
 def _stacked(pixels: Sequence[Float32Array]) -> Float32Array:
-    """``[N, C, H, W]``; one tile is not copied."""
-    return np.ascontiguousarray(pixels[0])[None] if len(pixels) == 1 else np.stack(pixels)
+    """``[N, C, H, W]`` that a model may write to; one tile is copied only where it is a view."""
+    if len(pixels) == 1 and pixels[0].flags.owndata:
+        return np.ascontiguousarray(pixels[0])[None]
+    return np.stack(pixels)
 
 
 def out_of_memory(error: BaseException) -> bool:
