@@ -38,6 +38,7 @@ FORMAT = 1
 PRIVATE = ".digseg"
 _CHUNK = 512
 _SMALLEST_LEVEL = 512  # no further level once both sides are this small
+_TOGETHER = 8 << 20  # bytes of a block's maps that are written in one call
 _SMALLEST_SHARD = 16
 
 
@@ -218,13 +219,17 @@ class ProbabilityStore:
         depth = slice(planes.start, planes.stop)
         top, bottom, left, right = self.plan.window(block)
         levels = self.levels
-        for prompt, values in enumerate(probabilities):  # one by one: less memory at the peak
+        # Some maps at once spare calls; all of many prompts would take memory at the peak.
+        step = max(1, _TOGETHER // max(1, coverage.nbytes))
+        for first in range(0, len(probabilities), step):
+            values = probabilities[first : first + step]
+            some = slice(first, first + len(values))
             for level, array in enumerate(levels):
                 if level:
                     values = halve(values)
-                height, width = values.shape[1:]
+                height, width = values.shape[2:]
                 y, x = top >> level, left >> level
-                array[prompt, depth, y : y + height, x : x + width] = values  # type: ignore[index]
+                array[some, depth, y : y + height, x : x + width] = values  # type: ignore[index]
         self.array("coverage")[depth, top:bottom, left:right] = coverage
         return self._backend.take_written()
 
