@@ -157,10 +157,12 @@ def _print_workers(rows: dict[str, Any]) -> None:
     found = {n: [r for r in some if "failed" not in r] for n, some in found.items()}
     if not all(found.values()):
         return
-    print("\n| workers, one core and one thread each | seconds | labels (sha256) |\n|---|---|---|")
+    print("\n| workers, one core and one thread each | seconds | start, before | labels (sha256) |")
+    print("|---|---|---|---|")
     middle = {n: sorted(r["seconds"] for r in some)[len(some) // 2] for n, some in found.items()}
     for n, some in found.items():
-        print(f"| {n} | {middle[n]:.1f} | {some[0]['output_sha256'][:12]} |")
+        start = max(r["start_seconds"] for r in some)
+        print(f"| {n} | {middle[n]:.1f} | {start:.1f} | {some[0]['output_sha256'][:12]} |")
     print(f"\nTwo are {middle[1] / middle[2]:.2f} times as fast as one.")
     if "times" in rows.get("cores", {}):
         print(f"The network alone, on two cores at once: {rows['cores']['times']:.2f} times.")

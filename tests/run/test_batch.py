@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +201,32 @@ def test_a_table_that_cannot_be_written_is_refused_before_the_work(
     assert main([*words, "--stats", str(tmp_path / table)]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+# dask's own processes leave sockets to the garbage collector.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_workers_that_are_asked_for_serve_all_files(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from digseg.engine import cluster
+
+    begin, started = cluster._local, []
+
+    def counted(*words: Any) -> Any:
+        started.append(begin(*words))
+        return started[-1]
+
+    monkeypatch.setattr(cluster, "_local", counted)
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
+    several = replace(
+        job(tmp_path / "several"), settings=SegmentSettings().with_(workers=2, tile=64, overlap=16)
+    )
+    cases = list(run_batch(several, find([str(folder)]), model=Brightness()))
+    assert [case.status for case in cases] == ["done", "failed", "done", "done"]
+    assert len(started) == 1
+    assert not started[0].workers, "they end with the batch"
+    alone = replace(several, folder=tmp_path / "alone", settings=several.settings.with_(workers=0))
+    for case in run_batch(alone, find([str(folder)]), model=Brightness()):
+        if case.output is not None:
+            other = tmp_path / "several" / case.output.relative_to(tmp_path / "alone")
+            assert other.read_bytes() == case.output.read_bytes()

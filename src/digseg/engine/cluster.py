@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -84,6 +85,13 @@ class Workers:
             return self._local.result()
         except (RuntimeError, OSError, TimeoutError) as error:
             raise DigsegError(f"The workers could not be started ({error}). {_GUARD}") from error
+
+    def wait(self) -> float:
+        """Wait until the processes are there, where any are wanted; seconds that it took."""
+        begun = time.perf_counter()
+        if self.wanted:
+            self.address()
+        return time.perf_counter() - begun
 
     def release(self) -> None:
         """Begin to end the processes: nothing more is asked of them."""

@@ -6,11 +6,12 @@ import csv
 import glob
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from digseg.errors import (
     Cancelled,
@@ -26,6 +27,9 @@ from digseg.raster import Raster, Volume
 from digseg.run.job import Job, Outputs
 from digseg.settings import SegmentSettings
 from digseg.types import SegmentationModel
+
+if TYPE_CHECKING:
+    from digseg.run.api import Result
 
 Status = Literal["done", "incomplete", "failed", "skipped"]
 
@@ -138,47 +142,45 @@ def run_batch(
 ) -> Iterator[Case]:
     """Segment the files one after the other; a case is yielded as soon as it is over.
 
-    The model is loaded once. A file that can't be read, segmented or written becomes a failed
-    case and the next one begins.
+    The model is loaded once, and workers, if any are asked for, serve all files. A file that can't
+    be read, segmented or written becomes a failed case and the next one begins.
 
     Raises
     ------
     DigsegError
         What concerns all files: the model, the output folder, a person who stops the run.
     """
-    if model is None:
-        from digseg.run.execute import load_model
+    from digseg.run.execute import execute, load_model, start_workers
 
-        model = load_model(job.settings)
-    try:
-        job.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{job.folder} can't be made: {error.strerror}.") from error
-    taken: set[Path] = set()
-    inputs = {os.path.realpath(item.path): item.path for item in found}
-    for item in found:
-        begun = time.perf_counter()
+    with start_workers(job.settings, model) as workers:
+        loaded = load_model(job.settings) if model is None else model
         try:
-            case = _one(job, item, model, taken, inputs, callback, cancel)
-        except Cancelled:
-            raise
-        except (DigsegError, OSError, MemoryError) as error:
-            told = " ".join(str(error).split()) or type(error).__name__
-            case = Case(item.path, "failed", error=told)
-        yield replace(case, seconds=time.perf_counter() - begun)
+            job.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{job.folder} can't be made: {error.strerror}.") from error
+        do = partial(execute, model=loaded, callback=callback, cancel=cancel, workers=workers)
+        taken: set[Path] = set()
+        inputs = {os.path.realpath(item.path): item.path for item in found}
+        for item in found:
+            begun = time.perf_counter()
+            try:
+                case = _one(job, item, do, taken, inputs)
+            except Cancelled:
+                raise
+            except (DigsegError, OSError, MemoryError) as error:
+                told = " ".join(str(error).split()) or type(error).__name__
+                case = Case(item.path, "failed", error=told)
+            yield replace(case, seconds=time.perf_counter() - begun)
 
 
 def _one(
     job: BatchJob,
     item: Found,
-    model: SegmentationModel,
+    do: Callable[..., Result],
     taken: set[Path],
     inputs: Mapping[str, str],
-    callback: Callback,
-    cancel: CancelToken | None,
 ) -> Case:
     from digseg import io
-    from digseg.run.execute import execute
     from digseg.run.outputs import work_store_path
 
     image = io.read(item.path, time=job.settings.time)
@@ -203,7 +205,7 @@ def _one(
         resume=job.resume and unfinished,
         overwrite=job.overwrite,
     )
-    with execute(single, image=image, model=model, callback=callback, cancel=cancel) as result:
+    with do(single, image=image) as result:
         status: Status = "incomplete" if result.failed_tiles else "done"
         error = f"{result.failed_tiles} tiles failed" if result.failed_tiles else ""
         return Case(item.path, status, output, error, labels=tuple(result.stats()))

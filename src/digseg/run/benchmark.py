@@ -16,7 +16,7 @@ import numpy as np
 from digseg.events import Callback, Event, RunPlanned, ignore
 from digseg.metering import PeakMeter
 from digseg.prompts import Prompt, PromptSet
-from digseg.run.execute import execute, load_model
+from digseg.run.execute import execute, load_model, start_workers
 from digseg.run.job import Job, Outputs
 from digseg.settings import SegmentSettings
 from digseg.types import Float32Array, LazyArray, SegmentationModel
@@ -69,7 +69,8 @@ def run_benchmark(
     JSON-ready figures: ``fwd_over_wall`` (seconds in the model over seconds in all),
     ``bytes_per_pixel`` (growth of peak memory over the idle process, for each image pixel),
     ``redundancy`` (computed over image pixels), ``megapixels_per_second``, ``output_sha256`` (of
-    the label pixels) and what they were computed from.
+    the label pixels) and what they were computed from. ``start_seconds`` is what workers took to
+    start, before the clock ran.
     """
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -99,14 +100,17 @@ def _measure(task: Task, folder: Path, callback: Callback) -> dict[str, Any]:
             planned[0] = event.memory_bytes
         callback(event)
 
-    # Libraries are loaded before the clock runs, as those of the other engines are.
+    # Libraries are loaded before the clock runs, as those of the other engines are; so workers,
+    # which load them once more, are there, too.
     importlib.import_module("digseg.engine")
     before = _written()
     workers = task.settings.workers
-    with PeakMeter(family=workers > 1) as meter:
-        begin = time.perf_counter()
-        result = execute(job, model=model, callback=listen)
-        seconds = time.perf_counter() - begin
+    with start_workers(task.settings, model) as helpers:
+        started = helpers.wait()
+        with PeakMeter(family=workers > 1) as meter:
+            begin = time.perf_counter()
+            result = execute(job, model=model, callback=listen, workers=helpers)
+            seconds = time.perf_counter() - begin
     written = _written() - before
     pixels = rows * columns
     stored = sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
@@ -130,6 +134,7 @@ def _measure(task: Task, folder: Path, callback: Callback) -> dict[str, Any]:
         "write_amplification": round(written / (stored + outputs_bytes), 3),
         "seconds": round(seconds, 3),
         "model_seconds": round(result.model_seconds, 3),
+        "start_seconds": round(started, 3),
         "tiles": result.tiles,
         "failed_tiles": result.failed_tiles,
         "blocks": result.store.plan.block_count,

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -40,6 +41,7 @@ def execute(
     cancel: CancelToken | None = None,
     order: Callable[..., Any] | None = None,
     watched: bool = False,
+    workers: Workers | None = None,
 ) -> Result:
     """Do a job.
 
@@ -57,6 +59,9 @@ def execute(
         Orders pending blocks, see `digseg.engine.segment` (the view first, say).
     watched
         Somebody looks on while it runs: small blocks, to the same labels.
+    workers
+        Those of `start_workers` for the same settings, where they serve several jobs; else its own,
+        which end with it.
 
     Returns
     -------
@@ -75,7 +80,7 @@ def execute(
     if image is not None:
         check_image(job, opened)
     # 3. Let workers start, if any are wanted; load the model, and choose what it sees.
-    with _workers(job.settings, model) as workers:
+    with nullcontext(workers) if workers else start_workers(job.settings, model) as helpers:
         if model is None:
             callback(StageStarted("load model"))
             model = load_model(job.settings)
@@ -87,17 +92,30 @@ def execute(
         with LabelsAhead(opened, job, place.store) as ahead:
             heard = ahead.listener(callback)
             passes = Passes(
-                opened, model, job, place.store, recipe, heard, cancel, order, watched, workers
+                opened, model, job, place.store, recipe, heard, cancel, order, watched, helpers
             )
             done = passes.run()
-            workers.release()
+            if workers is None:
+                helpers.release()
             if len(done.failed) == done.store.plan.lattice.count:
                 _refuse_unreadable(done, source, place)
             return _written(passes, done, place, ahead)
 
 
-def _workers(settings: SegmentSettings, model: SegmentationModel | None) -> Workers:
-    """The workers of a job, about to start; they import the networks meanwhile."""
+def start_workers(settings: SegmentSettings, model: SegmentationModel | None = None) -> Workers:
+    """The workers that the settings ask for, if any, about to start; they import the networks
+    meanwhile. Use them in ``with``.
+
+    Parameters
+    ----------
+    model
+        A loaded model, of which they import the module; that of the settings otherwise.
+
+    Raises
+    ------
+    UsageError
+        A worker process imports the script that asks for workers.
+    """
     from digseg.engine import Workers
 
     module = "digseg.model.adapter" if model is None else type(model).__module__
