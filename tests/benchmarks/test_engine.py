@@ -28,6 +28,7 @@ def test_rows_are_kept_and_told(
         size = words[words.index("--size") + 1]
         told = {
             "seconds": 37.0 / max(1, workers),
+            "start_seconds": 2.5 if workers > 1 else 0.0,
             "output_sha256": "a" * 64,
             "peak_bytes": 105e6 if size == "32768" else 100e6,
             "usual_bytes": 80e6,
@@ -40,6 +41,7 @@ def test_rows_are_kept_and_told(
     monkeypatch.setattr("sys.argv", words)
     assert table.main() == 1
     told = capsys.readouterr().out
+    assert "| 2 | 18.5 | 2.5 | aaaaaaaaaaaa |" in told
     assert "Two are 2.00 times as fast as one." in told
     assert "The network alone, on two cores at once: 1.70 times." in told
     assert "| 32768, K=2 | 105 | 80 | 200 | 1.05 (median 1.00) x 8192, K=2 | 37 |" in told
