@@ -4,8 +4,9 @@
     python -m benchmarks.engine.table --json rows.json --only workers  # one part
 
 Parts: ``engines`` (ours beside MONAI's and dask's), ``workers`` (one worker on one core, two on
-two: what a further core with a worker adds), ``memory`` (sparse scenes up to 65536 x 65536 under
-a limit). Each row is a process of its own. Rows that are in the file already are not run again.
+two: what a further core with a worker adds), ``nodata`` (scenes of which 60 % hold no data, beside
+full ones), ``memory`` (sparse scenes up to 65536 x 65536 under a limit). Each row is a process of
+its own. Rows that are in the file already are not run again.
 """
 
 from __future__ import annotations
@@ -31,6 +32,13 @@ _ENGINES = {
         "--size", "4096", "--classes", "20", "--engines", "digseg", "monai-sliding-window",
     ),
 }  # fmt: skip
+#: Tile and overlap, and how the 40 % that hold data lie.
+_LATTICES = {"512": ("512", "64"), "256": ("256", "32")}
+_NODATA = {
+    "full": (),
+    "one piece": ("--share", "0.4", "--in-one-piece"),
+    "blocks": ("--share", "0.4"),
+}
 _CHEAP = ("--model", "cheap", "--memory", "2GiB")
 _MEMORY = {
     "8192, K=2": (*_CHEAP, "--size", "8192", "--share", "0.05"),
@@ -65,6 +73,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=list(_PARTS), choices=_PARTS)
     parser.add_argument("--repeat", type=int, default=1, help="of the rows with times")
     parser.add_argument("--worker-size", type=int, default=8192)
+    parser.add_argument("--nodata-size", type=int, default=8192)
     parser.add_argument("--timeout", type=float, default=3600, help="seconds for one row")
     args = parser.parse_args()
     rows: dict[str, Any] = json.loads(args.json.read_text()) if args.json.exists() else {}
@@ -78,6 +87,7 @@ def main() -> int:
     )
     _print_engines(rows)
     _print_workers(rows)
+    _print_nodata(rows)
     _print_memory(rows)
     return 1 if any("failed" in row for row in rows.values() if isinstance(row, dict)) else 0
 
@@ -109,13 +119,24 @@ def _workers(args: argparse.Namespace, folder: Path, rows: dict[str, Any]) -> An
             yield name, _figures(_call(words, args.timeout, cores=workers))
 
 
+def _nodata(args: argparse.Namespace, folder: Path, rows: dict[str, Any]) -> Any:
+    for tile, (side, overlap) in _LATTICES.items():
+        for holes, words in _NODATA.items():
+            name = f"nodata, tile {tile}, {holes}"
+            if name in rows:
+                continue
+            lattice = ("--threads", "1", "--tile", side, "--overlap", overlap)
+            scene = ("--size", str(args.nodata_size), "--folder", str(folder), *words)
+            yield name, _figures(_call((*_OWN, *lattice, *scene), args.timeout))
+
+
 def _memory(args: argparse.Namespace, folder: Path, rows: dict[str, Any]) -> Any:
     for name, words in _MEMORY.items():
         if name not in rows:
             yield name, _figures(_call((*_OWN, *words), args.timeout))
 
 
-_PARTS = {"engines": _engines, "workers": _workers, "memory": _memory}
+_PARTS = {"engines": _engines, "workers": _workers, "nodata": _nodata, "memory": _memory}
 
 
 def _call(words: Sequence[str], timeout: float, cores: int | None = None) -> Any:
@@ -168,7 +189,28 @@ def _print_workers(rows: dict[str, Any]) -> None:
         print(f"The network alone, on two cores at once: {rows['cores']['times']:.2f} times.")
 
 
+def _print_nodata(rows: dict[str, Any]) -> None:
+    found = {name: rows.get(f"nodata, tile {name}, full", {"failed": ""}) for name in _LATTICES}
+    if any("failed" in row for row in found.values()):
+        return
+    print(
+        "\n| scene | tile | without data | seconds | of the full time | of its time in the model |"
+    )
+    print("|---|---|---|---|---|---|")
+    for tile, full in found.items():
+        for holes in _NODATA:
+            row = rows.get(f"nodata, tile {tile}, {holes}", {"failed": "not run"})
+            head = f"| {full['rows']} x {full['columns']} | {tile} | {holes} "
+            if "failed" in row:
+                print(f"{head}| {row['failed']} | | |")
+                continue
+            times = [row[key] / full[key] for key in ("seconds", "model_seconds")]
+            print(f"{head}| {row['seconds']:.1f} | {times[0]:.3f} | {times[1]:.3f} |")
+
+
 def _print_memory(rows: dict[str, Any]) -> None:
+    if not any(name in rows for name in _MEMORY):
+        return
     print("\n| scene | peak, MB | median, MB | plan, MB | times | seconds |")
     print("|---|---|---|---|---|---|")
     for name in _MEMORY:

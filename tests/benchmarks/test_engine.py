@@ -23,11 +23,16 @@ def test_rows_are_kept_and_told(
             return json.dumps({"one": 3.0, "two": 5.1, "times": 1.7})
         if "65536" in words:
             return {"failed": "exit code 4"}
+        if words[-2:] == ("--share", "0.4") and "256" in words:
+            return {"failed": "exit code 5"}
         workers = int(words[words.index("--workers") + 1]) if "--workers" in words else 0
         assert cores == (workers or None)
         size = words[words.index("--size") + 1]
         told = {
-            "seconds": 37.0 / max(1, workers),
+            "seconds": 37.0 / max(1, workers) * (0.4 if "--in-one-piece" in words else 1),
+            "model_seconds": 18.0 * (0.3 if "--in-one-piece" in words else 1),
+            "rows": 4096,
+            "columns": 4096,
             "start_seconds": 2.5 if workers > 1 else 0.0,
             "output_sha256": "a" * 64,
             "peak_bytes": 105e6 if size == "32768" else 100e6,
@@ -37,7 +42,8 @@ def test_rows_are_kept_and_told(
         return "a word of a library\n" + json.dumps(told)
 
     monkeypatch.setattr(table, "_call", call)
-    words = ["table", "--json", str(tmp_path / "rows.json"), "--only", "workers", "memory"]
+    words = ["table", "--json", str(tmp_path / "rows.json")]
+    words += ["--only", "workers", "nodata", "memory"]
     monkeypatch.setattr("sys.argv", words)
     assert table.main() == 1
     told = capsys.readouterr().out
@@ -46,6 +52,8 @@ def test_rows_are_kept_and_told(
     assert "The network alone, on two cores at once: 1.70 times." in told
     assert "| 32768, K=2 | 105 | 80 | 200 | 1.05 (median 1.00) x 8192, K=2 | 37 |" in told
     assert "| 65536, K=2 | exit code 4 | | | | |" in told
+    assert "| 4096 x 4096 | 512 | one piece | 14.8 | 0.400 | 0.300 |" in told
+    assert "| 4096 x 4096 | 256 | blocks | exit code 5 | | |" in told
     before = len(asked)
     table.main()
     assert len(asked) == before

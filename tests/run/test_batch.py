@@ -225,6 +225,9 @@ def test_workers_that_are_asked_for_serve_all_files(
     assert [case.status for case in cases] == ["done", "failed", "done", "done"]
     assert len(started) == 1
     assert not started[0].workers, "they end with the batch"
+    again = list(run_batch(replace(several, resume=True), find([str(folder)]), model=Brightness()))
+    assert [case.status for case in again] == ["skipped", "failed", "skipped", "skipped"]
+    assert len(started) == 1, "none start for files that are done"
     alone = replace(several, folder=tmp_path / "alone", settings=several.settings.with_(workers=0))
     for case in run_batch(alone, find([str(folder)]), model=Brightness()):
         if case.output is not None:

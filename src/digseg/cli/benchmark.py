@@ -44,6 +44,11 @@ def register(subparsers: Any) -> None:
         "--share", type=float, default=1.0, help="share of the scene that holds data (default 1)"
     )
     engine.add_argument(
+        "--in-one-piece",
+        action="store_true",
+        help="what holds no data lies in one piece, not in blocks here and there",
+    )
+    engine.add_argument(
         "--threads", type=int, default=0, help="threads of the network; 0 leaves them alone"
     )
     engine.add_argument("--folder", type=Path, default=None, help="work here and keep the files")
@@ -68,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.threads:
         set_threads(args.threads)
-    task = Task(_shape(args.size), args.classes, args.model, args.share, settings)
+    scene = (_shape(args.size), args.classes, args.model, args.share, args.in_one_piece)
+    task = Task(*scene, settings)
     figures = run_benchmark(task, args.folder)
     if args.json:
         print_json(figures)

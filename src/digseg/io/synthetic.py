@@ -14,7 +14,12 @@ _PERIODS = ((97.0, 131.0), (61.0, 43.0), (23.0, 29.0))
 
 
 def write_scene(
-    path: str | Path, shape: tuple[int, int], *, share: float = 1.0, seed: int = 0
+    path: str | Path,
+    shape: tuple[int, int],
+    *,
+    share: float = 1.0,
+    in_one_piece: bool = False,
+    seed: int = 0,
 ) -> Path:
     """Write an RGB ``uint8`` GeoTIFF (tiled, deflate) of waves and noise.
 
@@ -23,8 +28,10 @@ def write_scene(
     shape
         Rows and columns.
     share
-        Share of the 512-pixel blocks that hold data. Below 1 the file is sparse: the others take
-        no room on the disk and read as nodata (0).
+        Share of the scene that holds data: 512-pixel blocks here and there. Below 1 the file is
+        sparse: the others take no room on the disk and read as nodata (0).
+    in_one_piece
+        That share is the left of the scene, to the pixel, and the rest one piece without data.
     """
     import rasterio
     from affine import Affine
@@ -55,12 +62,15 @@ def write_scene(
         ) as file,
     ):
         rng = np.random.default_rng(seed)
+        scattered = share < 1 and not in_one_piece
+        edge = round(share * columns) if in_one_piece else columns
         for top in range(0, rows, _BLOCK):
             for left in range(0, columns, _BLOCK):
-                if share < 1 and rng.random() >= share:
+                if left >= edge or (scattered and rng.random() >= share):
                     continue
                 height, width = min(_BLOCK, rows - top), min(_BLOCK, columns - left)
                 pixels = waves((top, top + height, left, left + width), rng)
+                pixels[:, :, max(0, edge - left) :] = 0
                 file.write(pixels, window=Block(left, top, width, height))
     return Path(path)
 

@@ -152,7 +152,8 @@ def run_batch(
     """
     from digseg.run.execute import execute, load_model, start_workers
 
-    with start_workers(job.settings, model) as workers:
+    # What is resumed may be done already.
+    with start_workers(job.settings, model, at_once=not job.resume) as workers:
         loaded = load_model(job.settings) if model is None else model
         try:
             job.folder.mkdir(parents=True, exist_ok=True)

@@ -37,6 +37,8 @@ class Task:
         point; or the name or folder of a model.
     share
         Share of the scene that holds data; the rest is a hole in the file.
+    in_one_piece
+        That hole is one piece, and no longer blocks of 512 pixels here and there.
     settings
         Tile, overlap, memory, workers ...
     """
@@ -45,6 +47,7 @@ class Task:
     classes: int = 2
     work: str = "convnet"
     share: float = 1.0
+    in_one_piece: bool = False
     settings: SegmentSettings = field(default_factory=SegmentSettings)
 
 
@@ -83,10 +86,11 @@ def _measure(task: Task, folder: Path, callback: Callback) -> dict[str, Any]:
     from digseg.io.synthetic import write_scene
 
     rows, columns = task.shape
-    scene = folder / f"scene-{rows}x{columns}-{task.share:g}.tif"
+    piece = "-piece" if task.in_one_piece else ""
+    scene = folder / f"scene-{rows}x{columns}-{task.share:g}{piece}.tif"
     if not scene.exists():
         partial = scene.with_suffix(".partial.tif")
-        write_scene(partial, task.shape, share=task.share)
+        write_scene(partial, task.shape, share=task.share, in_one_piece=task.in_one_piece)
         partial.rename(scene)
     prompts = PromptSet.parse([f"class {index + 1}" for index in range(task.classes)])
     model = _model(task)
@@ -125,6 +129,7 @@ def _measure(task: Task, folder: Path, callback: Callback) -> dict[str, Any]:
         "overlap": task.settings.overlap,
         "work": task.work,
         "share": task.share,
+        "in_one_piece": task.in_one_piece,
         # Workers are in the model at the same time.
         "fwd_over_wall": round(result.model_seconds / seconds / max(1, workers), 4),
         "bytes_per_pixel": round(meter.grown / pixels, 3),

@@ -102,7 +102,9 @@ def execute(
             return _written(passes, done, place, ahead)
 
 
-def start_workers(settings: SegmentSettings, model: SegmentationModel | None = None) -> Workers:
+def start_workers(
+    settings: SegmentSettings, model: SegmentationModel | None = None, *, at_once: bool = True
+) -> Workers:
     """The workers that the settings ask for, if any, about to start; they import the networks
     meanwhile. Use them in ``with``.
 
@@ -110,6 +112,8 @@ def start_workers(settings: SegmentSettings, model: SegmentationModel | None = N
     ----------
     model
         A loaded model, of which they import the module; that of the settings otherwise.
+    at_once
+        Start them now; else with the first job, which may never come.
 
     Raises
     ------
@@ -120,7 +124,7 @@ def start_workers(settings: SegmentSettings, model: SegmentationModel | None = N
 
     module = "digseg.model.adapter" if model is None else type(model).__module__
     workers = Workers(settings, [module] if module.startswith("digseg.") else [])
-    if workers.wanted:
+    if workers.wanted and at_once:
         importlib.import_module(module)  # now it is known how many threads networks take here
         workers.start()
     return workers
