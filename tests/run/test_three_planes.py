@@ -52,6 +52,19 @@ def test_the_planes_cross_in_the_mask() -> None:
     assert np.nonzero(coronal == 1)[1].max() < 7
 
 
+def test_a_speck_draws_no_plane_and_a_small_thing_counts_as_much_as_a_large_one() -> None:
+    """Planes go through the middle of both, not through the first pixels that hold both."""
+    volume, _ = masked()
+    labels = np.zeros(volume.data.shape, np.uint8)
+    labels[1:8, 2:9, 1:6] = 1
+    labels[1, 0, 13] = 2  # a speck, in the first plane with both
+    labels[4:7, 6:9, 9:12] = 2
+    _, seen = three_planes(volume, Mask(labels, volume.grid, TABLE), SETTINGS)
+    axial, coronal = seen[:12, :14], seen[16:, :14]
+    assert (axial == 2).sum() == (coronal == 2).sum() == 9
+    assert (axial == 1).sum() == (coronal == 1).sum() == 35
+
+
 def test_contours_are_the_inner_border() -> None:
     labels: AnyArray = np.zeros((7, 7), np.uint8)
     labels[1:6, 1:6] = 1

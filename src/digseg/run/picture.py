@@ -29,7 +29,7 @@ def save_picture(
 ) -> Path:
     """Write a PNG with the image at the left, the mask over it at the right, and a legend.
 
-    A volume is shown as three planes that cross where the mask has most to show, with contours.
+    A volume is shown as three planes that cross where they show most of all labels, with contours.
 
     Raises
     ------

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from digseg.orientation import AXES, Axis
-from digseg.raster import Mask, Volume
+from digseg.raster import ClassTable, Mask, Volume
 from digseg.resample import Rescale, rescale
 from digseg.run.volumes import plane_turn, volume_source
 from digseg.settings import SegmentSettings
@@ -26,7 +26,7 @@ def three_planes(
 ) -> tuple[UInt8Array, LabelArray]:
     """Axial (top left), sagittal (top right) and coronal (bottom left) planes as one picture.
 
-    They cross where the mask has most to show; all have the same number of pixels a millimetre.
+    They cross where they show most of all labels; all have the same number of pixels a millimetre.
     Where the volume is thin they stand below one another: axial, coronal, sagittal.
 
     Returns
@@ -35,26 +35,42 @@ def three_planes(
     """
     axial = plane_turn(volume.grid, settings, "z")
     # Coronal and sagittal planes follow one another as rows and columns of the axial ones do.
-    point = dict(zip("zyx", _point(axial.lazy(mask.labels), mask.nodata), strict=True))
+    point = dict(zip("zyx", _point(axial.lazy(mask.labels), mask.classes), strict=True))
     finest = min(axial.grid(volume.grid).spacing)
     pieces = {axis: _plane(volume, mask, settings, axis, point[axis], finest) for axis in AXES}
     return _compose(pieces, lettered=volume.grid.space == "patient")
 
 
-def _point(labels: LazyArray, nodata: int | None) -> tuple[int, int, int]:
-    """Middle of the axial plane that holds most kinds of labels (then most labelled pixels)."""
+def _point(labels: LazyArray, table: ClassTable) -> tuple[int, int, int]:
+    """Plane, row and column where sections through the labels show most of all of them.
+
+    A section counts by the root of its pixels over those of the label's largest one: a kidney is
+    worth as much as a liver, and a speck of something next to nothing.
+    """
     planes, rows, columns = (int(side) for side in labels.shape)
-    best, found = (0, 0), (planes // 2, rows // 2, columns // 2)
+    kinds = len(table.entries) + 1
+    index = np.zeros(int(np.iinfo(labels.dtype).max) + 1, np.intp)  # nodata counts as nothing
+    index[[entry.id for entry in table.entries]] = np.arange(1, kinds)
+    along = [np.zeros((side, kinds), np.int64) for side in (planes, rows, columns)]
+    row, column = np.arange(rows)[:, None] * kinds, np.arange(columns) * kinds
     for start in range(0, planes, _SLAB):
-        slab = np.asarray(labels[start : start + _SLAB])
-        for offset, plane in enumerate(slab):
-            inside = plane > 0 if nodata is None else (plane > 0) & (plane != nodata)
-            score = (len(np.unique(plane[inside])), int(inside.sum()))
-            if score > best:
-                ys, xs = np.nonzero(inside)
-                best = score
-                found = (start + offset, int(np.median(ys)), int(np.median(xs)))
-    return found
+        for offset, plane in enumerate(np.asarray(labels[start : start + _SLAB])):
+            kind = index[plane]
+            if not kind.any():
+                continue
+            for sums, keys in zip(along[1:], (kind + row, kind + column), strict=True):
+                sums += np.bincount(keys.ravel(), minlength=sums.size).reshape(sums.shape)
+            along[0][start + offset] = np.bincount(kind.ravel(), minlength=kinds)
+    deep, down, across = (_most_telling(sums[:, 1:]) for sums in along)
+    return deep, down, across
+
+
+def _most_telling(pixels: AnyArray) -> int:
+    """Which section of ``pixels [section, label]``; the middle one of several that are alike."""
+    largest = pixels.max(axis=0)
+    score = np.sqrt(pixels[:, largest > 0] / largest[largest > 0]).sum(axis=1)
+    best = np.flatnonzero(score > score.max() - 1e-9)
+    return int(best[len(best) // 2])
 
 
 def _plane(
