@@ -51,6 +51,8 @@ class AugmentSettings:
         Chance of a random rising tone curve.
     cut
         Chance that a rectangle of another picture of the set, labels and all, is laid over it.
+    river
+        Chance that a made-up river runs through it, where its set names water.
     """
 
     size: int = 256
@@ -68,6 +70,7 @@ class AugmentSettings:
     look: float = 0.0
     tone: float = 0.0
     cut: float = 0.0
+    river: float = 0.0
 
 
 def view(

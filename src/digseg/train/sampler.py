@@ -18,6 +18,7 @@ from digseg.train.augment import view
 from digseg.train.looks import laid_over
 from digseg.train.mix import Share
 from digseg.train.pack import IGNORE, Category, Picture, SetInfo
+from digseg.train.rivers import with_river
 from digseg.types import BoolArray, Float32Array, UInt8Array
 
 #: How people name the kind of picture, by domain.
@@ -128,6 +129,8 @@ class Sampler:
         image, labels = view(picture, share.augment, rng, aim, self._like(info, share, rng))
         if share.augment.cut and rng.random() < share.augment.cut:
             image, labels = self._cut(info, picture, image, labels, rng)
+        if share.augment.river and rng.random() < share.augment.river:
+            image, labels = self._river(info, picture, image, labels, rng)
         return self.ask(info, picture, image, labels, share.prompts, rng)
 
     def _like(self, info: SetInfo, share: Share, rng: np.random.Generator) -> Picture | None:
@@ -157,6 +160,22 @@ class Sampler:
             aim = int(rng.choice(held))
         like = self._like(info, share, rng)
         return laid_over(image, labels, view(other, share.augment, rng, aim, like), rng)
+
+    @staticmethod
+    def _river(
+        info: SetInfo,
+        picture: Picture,
+        image: Float32Array,
+        labels: UInt8Array,
+        rng: np.random.Generator,
+    ) -> tuple[Float32Array, UInt8Array]:
+        """The crop with a river through it, if its labels can tell water."""
+        for category in info.classes:
+            if category.name == "water" and len(category.ids) == 1:
+                (water,) = category.ids
+                if water not in picture.unlabelled:
+                    return with_river(image, labels, water, rng)
+        return image, labels
 
     def ask(
         self,
