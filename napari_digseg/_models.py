@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from digseg.settings import SegmentSettings, format_size
+from digseg.settings import SegmentSettings
+from digseg.wording import format_size
 
 
 @dataclass(frozen=True)

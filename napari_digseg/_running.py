@@ -12,13 +12,13 @@ from digseg.errors import DigsegError, UsageError
 from digseg.events import BlockWritten, RunPlanned, StageStarted, TileFailed
 from digseg.prompts import Prompt
 from digseg.run.job import Job
+from digseg.wording import format_duration
 from napari_digseg import _protocol
 from napari_digseg._inputs import Target
 from napari_digseg._jobs import added_prompts, job_of
 from napari_digseg._protocol import Message
 from napari_digseg._regions import visible_bounds
 from napari_digseg._runs import Run
-from napari_digseg._status import duration
 
 if TYPE_CHECKING:
     from napari_digseg._controller import Controller
@@ -239,7 +239,7 @@ class Runs:
         desk.apply_rule()
         run.show_all()
         run.count()
-        told = f"Done in {duration(run.seconds)}."
+        told = f"Done in {format_duration(run.seconds)}."
         if run.failed:
             told = f"{run.failed} of {run.tiles} tiles failed: see Coverage, or try them again."
         desk.say("finished", told, problem=bool(run.failed))
@@ -281,4 +281,6 @@ def _progress(run: Run) -> str:
     if new <= 0 or run.blocks_done >= run.blocks:
         return "Segmenting."
     left = spent / new * (run.blocks - run.blocks_done)
-    return f"Segmenting: {run.blocks_done} of {run.blocks} parts, about {duration(left)} left."
+    return (
+        f"Segmenting: {run.blocks_done} of {run.blocks} parts, about {format_duration(left)} left."
+    )

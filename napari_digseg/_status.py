@@ -56,14 +56,6 @@ class Training:
     picture: str = ""
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
-
-
 def at_home(path: Path) -> str:
     """A path as people read it: what lies in their home begins with ``~``."""
     home = Path.home()

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from digseg.errors import DigsegError
+from digseg.wording import format_duration
 from napari_digseg._dataset import Example, write_set
 from napari_digseg._protocol import Message
-from napari_digseg._status import Training, at_home, duration
+from napari_digseg._status import Training, at_home
 
 if TYPE_CHECKING:
     from napari_digseg._controller import Controller
@@ -153,7 +154,7 @@ class Trainer:
             # From the first step on: what came before was loading.
             first, begun = self._first
             left = (time.monotonic() - begun) / max(share - first, 1e-6) * (1 - share)
-            told = f"{told[:-1]}, about {duration(left)} left."
+            told = f"{told[:-1]}, about {format_duration(left)} left."
         else:
             self._first = share, time.monotonic()
         self.now = replace(self.now, losses=losses, message=told)

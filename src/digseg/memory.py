@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from digseg.errors import DoesNotFitError
-from digseg.settings import format_size
+from digseg.wording import format_size
 
 #: Share of free memory that a run takes when nothing was asked for.
 FREE_SHARE = 0.75

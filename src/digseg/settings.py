@@ -49,15 +49,6 @@ def parse_size(text: str) -> int:
     return size
 
 
-def format_size(size: float) -> str:
-    """Bytes as people read them, binary units."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(size) < 1024 or unit == "GiB":
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    raise AssertionError  # unreachable: the loop always returns at GiB
-
-
 def parse_tolerance(text: str) -> tuple[float, str]:
     """Tolerance of simplified borders from ``"2"``, ``"2px"`` or ``"5m"``: number and unit.
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from digseg.errors import UsageError
-from digseg.settings import CT_WINDOWS, SegmentSettings, format_size, parse_size, parse_window
+from digseg.settings import CT_WINDOWS, SegmentSettings, parse_size, parse_window
 
 
 def test_json_round_trip() -> None:
@@ -35,10 +35,6 @@ def test_sizes(text: str, size: int) -> None:
 def test_no_sizes(text: str) -> None:
     with pytest.raises(UsageError):
         parse_size(text)
-
-
-def test_sizes_read_well() -> None:
-    assert [format_size(size) for size in (12, 2048, 3 * 2**30)] == ["12 B", "2.0 KiB", "3.0 GiB"]
 
 
 def test_windows() -> None:

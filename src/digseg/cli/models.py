@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from digseg.settings import format_size
+from digseg.wording import format_size
 
 if TYPE_CHECKING:
     from digseg.model.registry import ModelInfo

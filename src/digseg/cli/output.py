@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from digseg.events import Event, Notice, RunPlanned, StageAdvanced, StageStarted, TileFailed
-from digseg.settings import format_size
+from digseg.wording import format_count, format_size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,7 +81,8 @@ class ProgressListener:
         elif isinstance(event, RunPlanned):
             memory = format_size(event.memory_bytes)
             disk = format_size(event.disk_bytes)
-            self._say(f"{event.tiles} tiles in {event.blocks} blocks, {memory} memory, {disk} disk")
+            tiles, blocks = format_count(event.tiles, "tile"), format_count(event.blocks, "block")
+            self._say(f"{tiles} in {blocks}, {memory} memory, {disk} disk")
         elif isinstance(event, Notice):
             self._say(event.message)
         elif isinstance(event, TileFailed):

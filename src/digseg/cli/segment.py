@@ -16,7 +16,7 @@ from digseg.cli.options import (
     settings_of,
 )
 from digseg.errors import UsageError
-from digseg.settings import format_size
+from digseg.wording import format_count, format_duration, format_size
 
 if TYPE_CHECKING:
     from digseg.run.api import Result
@@ -138,13 +138,14 @@ def _print_plan(found: dict[str, Any]) -> None:
 
     out = console()
     passes = f" in {found['passes']} passes" if found["passes"] > 1 else ""
-    out.print(f"{found['tiles']} tiles in {found['blocks']} blocks{passes}", highlight=False)
+    tiles, blocks = format_count(found["tiles"], "tile"), format_count(found["blocks"], "block")
+    out.print(f"{tiles} in {blocks}{passes}", highlight=False)
     for key in ("memory_bytes", "disk_bytes", "vram_bytes"):
         if found.get(key):
             name = key.removesuffix("_bytes").replace("vram", "GPU memory")
             out.print(f"{name}: {format_size(found[key])}", highlight=False)
     if found.get("seconds") is not None:
-        out.print(f"about {found['seconds'] / 60:.1f} minutes", highlight=False)
+        out.print(f"about {format_duration(found['seconds'])}", highlight=False)
 
 
 def _print_summary(result: Result) -> None:

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from digseg.settings import SegmentSettings, format_size
+from digseg.settings import SegmentSettings
+from digseg.wording import format_size
 
 if TYPE_CHECKING:
     from digseg.train.run import Prepared

@@ -18,9 +18,10 @@ from digseg.engine.plan import Plan
 from digseg.engine.reading import read_tile
 from digseg.errors import DoesNotFitError
 from digseg.prompts import Prompt, PromptSet
-from digseg.settings import SegmentSettings, format_size
+from digseg.settings import SegmentSettings
 from digseg.tiles import Lattice, Tile
 from digseg.types import SegmentationModel, TileSource
+from digseg.wording import format_size
 
 _TIMED_TILES = 3
 _SMALLEST_BLOCK = 256

@@ -16,7 +16,7 @@ from digseg.evaluate.aims import AIMS
 from digseg.evaluate.dataset import LabelledSet
 from digseg.evaluate.metrics import mean
 from digseg.evaluate.report import figure, percent, table
-from digseg.settings import format_size
+from digseg.wording import format_size
 
 _DOMAINS = {
     "aerial": "Aerial photos",

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from digseg.errors import CorruptInputError, UnsupportedInputError
-from digseg.settings import format_size
 from digseg.types import AnyArray
+from digseg.wording import format_size
 
 _HEADER = 1 << 20
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from digseg.errors import CorruptInputError, DoesNotFitError
 from digseg.memory import free_bytes
-from digseg.settings import format_size
 from digseg.types import AnyArray
+from digseg.wording import format_size
 
 
 def open_reader(path: Path) -> Any:

@@ -17,8 +17,8 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from digseg.errors import CorruptInputError
-from digseg.settings import format_size
 from digseg.types import AnyArray
+from digseg.wording import format_size
 
 #: How the voxels of a file are packed; ``"zlib"`` takes gzip's wrapping as well, as MetaIO does.
 Packing = Literal["raw", "gzip", "zlib", "bzip2"]

@@ -17,8 +17,8 @@ import numpy as np
 
 from digseg.errors import CorruptInputError, DoesNotFitError
 from digseg.io._packed import Look, Packing, damaged, is_full, unpack
-from digseg.settings import format_size
 from digseg.types import AnyArray
+from digseg.wording import format_size
 
 #: Inflated voxels up to this many bytes stay in memory; more go to an unnamed temporary file.
 IN_MEMORY = 256 << 20

@@ -16,7 +16,7 @@ from digseg.errors import CorruptInputError, MissingExtraError, UnsupportedInput
 from digseg.io.files import is_remote
 from digseg.io.gdal import said
 from digseg.io.tiff_guard import BEST_RATIO, SUSPICIOUS_BYTES
-from digseg.settings import format_size
+from digseg.wording import format_size
 
 _METADATA_BYTES = 64 * 2**20
 _BIGGEST_CHUNK = 4 * 2**30

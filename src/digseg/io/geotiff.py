@@ -25,8 +25,8 @@ from digseg.io.raster_info import pages_of, probe_pixels, raster_facts
 from digseg.io.registry import Probe
 from digseg.lazy import Bounds, WindowArray, box
 from digseg.raster import ClassTable, Mask, Raster, Source, Volume
-from digseg.settings import format_size
 from digseg.types import AnyArray, LazyArray
+from digseg.wording import format_size
 
 _MOSAICS = ("VRT", "MRF")
 

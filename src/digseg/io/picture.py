@@ -16,7 +16,7 @@ from digseg.io.geotiff import info_gdal, labels_of_raster, read_gdal
 from digseg.io.registry import Probe
 from digseg.io.tiff_guard import BEST_RATIO
 from digseg.raster import Mask, Raster, Volume
-from digseg.settings import format_size
+from digseg.wording import format_size
 
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by PNG's colour type
 _CLAIM = 256 * 2**20

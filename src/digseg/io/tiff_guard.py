@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from digseg.errors import CorruptInputError
-from digseg.settings import format_size
+from digseg.wording import format_size
 
 #: Decoded bytes from which a claim has to be backed by a file of at least 1/2000 of them.
 #: (Deflate reaches 1032:1 at most, LZW about 1400:1; sparse files are the exception below it.)

@@ -27,6 +27,7 @@ from digseg.raster import Raster, Volume
 from digseg.run.job import Job, Outputs
 from digseg.settings import SegmentSettings
 from digseg.types import SegmentationModel
+from digseg.wording import format_count
 
 if TYPE_CHECKING:
     from digseg.run.api import Result
@@ -208,7 +209,7 @@ def _one(
     )
     with do(single, image=image) as result:
         status: Status = "incomplete" if result.failed_tiles else "done"
-        error = f"{result.failed_tiles} tiles failed" if result.failed_tiles else ""
+        error = f"{format_count(result.failed_tiles, 'tile')} failed" if result.failed_tiles else ""
         return Case(item.path, status, output, error, labels=tuple(result.stats()))
 
 

@@ -22,11 +22,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from digseg.errors import DatasetError, DoesNotFitError, InputNotFoundError
-from digseg.settings import format_size
 from digseg.train.layouts.base import shrink
 from digseg.train.pack import Category, Picture, SetInfo
 from digseg.train.run import Prepared
 from digseg.types import UInt8Array
+from digseg.wording import format_size
 
 #: Bytes that a cache may have.
 LIMIT = 45_000_000
