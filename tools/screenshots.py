@@ -162,7 +162,20 @@ def train() -> None:
     viewer.close()
 
 
+def report() -> None:
+    """The picture of a whole CT that the command line writes beside its mask."""
+    from digseg.cli.main import main as napari_digseg
+    from digseg.samples import prompts_for
+
+    image = sample("ct.nii.gz")
+    words = ["segment", str(image), "-o", str(image.with_name("ct_mask.nii.gz")), "--propagate"]
+    for prompt in prompts_for("volume"):
+        words += ["-p", prompt]
+    assert napari_digseg([*words, "--picture", str(FOLDER / "ct-report.png")]) == 0
+
+
 PICTURES = {
+    "report": report,
     "scene": scene,
     "shape": shape,
     "volume": volume,
