@@ -46,7 +46,7 @@ def register(subparsers: Any) -> None:
     engine.add_argument(
         "--in-one-piece",
         action="store_true",
-        help="what holds no data lies in one piece, not in blocks here and there",
+        help="what holds no data (see --share) is one piece, not blocks here and there",
     )
     engine.add_argument(
         "--threads", type=int, default=0, help="threads of the network; 0 leaves them alone"
@@ -73,8 +73,14 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.threads:
         set_threads(args.threads)
-    scene = (_shape(args.size), args.classes, args.model, args.share, args.in_one_piece)
-    task = Task(*scene, settings)
+    task = Task(
+        shape=_shape(args.size),
+        classes=args.classes,
+        work=args.model,
+        share=args.share,
+        in_one_piece=args.in_one_piece,
+        settings=settings,
+    )
     figures = run_benchmark(task, args.folder)
     if args.json:
         print_json(figures)

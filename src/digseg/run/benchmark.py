@@ -38,7 +38,7 @@ class Task:
     share
         Share of the scene that holds data; the rest is a hole in the file.
     in_one_piece
-        That hole is one piece, and no longer blocks of 512 pixels here and there.
+        That hole is one piece; else it is blocks of 512 pixels here and there.
     settings
         Tile, overlap, memory, workers ...
     """

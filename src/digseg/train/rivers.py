@@ -1,8 +1,7 @@
 """Rivers drawn into satellite scenes: narrow water, of which small sets show hardly any.
 
-From ten metres a pixel on, a river is a few pixels wide and dark in every band, darkest in near
-infrared. Labelled scenes mostly hold lakes, coasts and floods; asked for a river, a model that
-learned from them finds it among the trees on its banks.
+At ten metres a pixel a river is often a few pixels wide, and dark in every band. Where labelled
+scenes hold coasts and floods alone, a model takes it for the trees on its banks.
 """
 
 from __future__ import annotations
