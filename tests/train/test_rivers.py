@@ -69,16 +69,10 @@ def test_only_sets_that_name_water_get_rivers() -> None:
     share = chosen.shares["land"]
     running = replace(share, augment=replace(share.augment, river=1.0))
     chosen.shares = {**chosen.shares, "land": running}
-    rng = np.random.default_rng(2)
     one = picture()
-    still = one.labels[0]
-    image = np.full((3, 64, 64), 0.6, np.float32)
-    wet = [chosen._river(LAND, one, image, still, rng)[1] for _ in range(10)]
-    assert sum(int((labels == 1).sum()) for labels in wet) > 10 * int((still == 1).sum())
-    unsure = picture(unlabelled=(1,))
-    assert chosen._river(LAND, unsure, image, still, rng)[1] is still
-    scan = info("scan", "ct", LIVER)
-    assert chosen._river(scan, one, image, still, rng)[1] is still
+    assert chosen._told(LAND, one, "water") == 1
+    assert chosen._told(LAND, picture(unlabelled=(1,)), "water") is None
+    assert chosen._told(info("scan", "ct", LIVER), one, "water") is None
     asked = [chosen.draw(np.random.default_rng(seed)) for seed in range(20)]
     found = [
         mask.mean()
@@ -86,4 +80,4 @@ def test_only_sets_that_name_water_get_rivers() -> None:
         for phrases, mask in zip(question.prompts, question.masks, strict=True)
         if question.set_name == "land" and {"water", "lake"} & set(phrases)
     ]
-    assert max(found) > (still == 1).mean() + 0.01
+    assert max(found) > (one.labels[0] == 1).mean() + 0.01

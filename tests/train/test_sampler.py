@@ -12,7 +12,7 @@ import pytest
 
 from digseg.errors import DatasetError
 from digseg.train.augment import AugmentSettings, view
-from digseg.train.looks import laid_over, restyled, synthesise, toned
+from digseg.train.looks import as_mr, laid_over, restyled, synthesise, toned
 from digseg.train.mix import Share, read_mix, shares
 from digseg.train.pack import Category, Picture, SetInfo, read_info
 from digseg.train.parts import other_words
@@ -222,6 +222,30 @@ def test_a_plain_view_has_the_very_pixels_of_the_picture() -> None:
         inside = mask != 255
         assert inside.any()
         np.testing.assert_array_equal(mask[inside], shown[..., 0][inside] // 2)
+
+
+def test_a_ct_in_the_greys_of_an_mr_has_black_air_and_often_bright_fat() -> None:
+    rng = np.random.default_rng(0)
+    grey, labels = np.zeros((60, 60), np.uint8), np.zeros((60, 60), np.uint8)
+    grey[10:50, 10:50] = 38  # fat
+    grey[15:28, 15:45], grey[30:45, 15:45] = 110, 112  # two organs that a CT shows alike
+    labels[15:28, 15:45], labels[30:45, 15:45] = 1, 2
+    pixels = np.repeat(grey[..., None], 3, -1)
+    brighter = whites = apart = 0
+    for _ in range(60):
+        drawn = as_mr(pixels, labels, rng)
+        assert drawn.dtype == np.uint8
+        assert drawn.shape == pixels.shape
+        air, fat = drawn[:8].mean(), drawn[11:13, 12:48].mean()
+        first, second = drawn[18:25, 18:42].mean(), drawn[33:42, 18:42].mean()
+        assert air < max(fat, first, second)
+        brighter += fat > first
+        whites += drawn.max() > 230
+        apart += abs(first - second) > 20
+    assert 30 < brighter < 60, "unless the fat is suppressed"
+    assert whites > 20
+    assert apart > 20, "one grey in the CT, two in the MR"
+    np.testing.assert_array_equal(pixels[..., 0], grey)
 
 
 def test_levels_go_towards_another_picture_and_grey_stays_grey() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from digseg.train.looks import lit, restyled, synthesise, toned
+from digseg.train.looks import as_mr, lit, restyled, synthesise, toned
 from digseg.train.pack import FALSE_COLOUR, IGNORE, NATURAL, Picture
 from digseg.types import Float32Array, UInt8Array
 
@@ -36,6 +36,8 @@ class AugmentSettings:
         Chance of a smooth local deformation.
     synthesis
         Chance of an image drawn from the label map, as SynthSeg does (CT and MR).
+    as_mr
+        Chance that a CT in a window of soft tissue is shown in greys that an MR might have.
     side_views
         Chance of a plane along another axis of a volume.
     false_colour
@@ -53,6 +55,8 @@ class AugmentSettings:
         Chance that a rectangle of another picture of the set, labels and all, is laid over it.
     river
         Chance that a made-up river runs through it, where its set names water.
+    nodule
+        Chance that a made-up tumour lies in its lungs, where its set names lung tumours.
     """
 
     size: int = 256
@@ -63,6 +67,7 @@ class AugmentSettings:
     quarter_turns: bool = True
     elastic: float = 0.0
     synthesis: float = 0.0
+    as_mr: float = 0.0
     side_views: float = 0.0
     false_colour: float = 0.5
     plain: float = 0.0
@@ -71,6 +76,7 @@ class AugmentSettings:
     tone: float = 0.0
     cut: float = 0.0
     river: float = 0.0
+    nodule: float = 0.0
 
 
 def view(
@@ -96,6 +102,8 @@ def view(
     pixels, labels = _plane(picture, settings, rng, aim)  # [H,W,3], [H,W]
     if settings.synthesis and rng.random() < settings.synthesis:
         pixels = synthesise(pixels, labels, rng)
+    elif settings.as_mr and rng.random() < settings.as_mr:
+        pixels = as_mr(pixels, labels, rng)
     sharp = picture.planes == 1 and settings.plain > 0 and rng.random() < settings.plain
     image, mask = _warp(pixels, labels, settings, rng, aim, sharp)
     if like is not None and settings.look and rng.random() < settings.look:

@@ -8,6 +8,7 @@ and a scan under another tone curve (Zhou et al., Models Genesis, arXiv 1908.069
 from __future__ import annotations
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 from digseg.train.pack import IGNORE
@@ -33,6 +34,39 @@ def synthesise(pixels: UInt8Array, labels: UInt8Array, rng: np.random.Generator)
     image = ndimage.gaussian_filter(image, rng.uniform(0.3, 1.2))
     drawn = np.clip(image, 0, 255).astype(np.uint8)
     return np.repeat(drawn[..., None], 3, -1)
+
+
+def as_mr(pixels: UInt8Array, labels: UInt8Array, rng: np.random.Generator) -> UInt8Array:
+    """A CT slice in greys that an MR scan might have: the shapes and textures stay.
+
+    No rising curve leads from one to the other: in most MR sequences fat is bright, cortical bone
+    dark, and organs that a CT shows alike differ. The curve is made for a window of -160 to 240 HU.
+
+    Parameters
+    ----------
+    pixels, labels
+        ``uint8 [H, W, 3]`` and ``uint8 [H, W]``: every structure gets a grey of its own.
+    """
+    air, soft = rng.uniform(0, 12), rng.uniform(15, 150)
+    bright = rng.random() < 0.7  # else the fat is suppressed
+    fat = rng.uniform(max(soft + 40, 120), 255) if bright else rng.uniform(5, max(soft, 30))
+    contrast = rng.uniform(-0.5, 0.5) * soft
+    marrow, cortex = rng.uniform(0.3, 1.0) * fat, rng.uniform(0.0, 0.8) * soft
+    # Air, a mixed pixel, fat, fat and muscle, water, blood with contrast, spongy and dense bone.
+    known = (0, 12, 38, 70, 100, 145, 180, 255)
+    greys = (air, (air + fat) / 2, fat, (fat + soft) / 2, soft - contrast, soft + contrast)
+    curve = np.interp(np.arange(256), known, (*greys, marrow, cortex)).astype(np.float32)
+    shifts = np.where(rng.random(256) < 0.6, rng.uniform(-1.0, 0.7, 256) * soft, 0.0)
+    shifts[[0, IGNORE]] = 0.0
+    own = ndimage.gaussian_filter(shifts.astype(np.float32)[labels], 0.8)
+    coarse = np.exp(rng.normal(0, rng.uniform(0.05, 0.3), (4, 4))).astype(np.float32)
+    rows, columns = labels.shape
+    coil = Image.fromarray(coarse).resize((columns, rows), Image.Resampling.BICUBIC)
+    drawn = np.maximum(curve[pixels] + own[..., None], 0) * np.asarray(coil)[..., None]
+    # As in use, where a volume's brightest voxels are white; a slice may not hold them.
+    white = 255 * rng.uniform(0.7, 1.1) / max(float(np.percentile(drawn, 99.5)), 1.0)
+    shown: UInt8Array = np.clip(drawn * np.float32(white) + 0.5, 0, 255).astype(np.uint8)
+    return shown
 
 
 def restyled(image: UInt8Array, like: UInt8Array, rng: np.random.Generator) -> UInt8Array:

@@ -17,6 +17,7 @@ from digseg.errors import DatasetError
 from digseg.train.augment import view
 from digseg.train.looks import laid_over
 from digseg.train.mix import Share
+from digseg.train.nodules import with_nodule
 from digseg.train.pack import IGNORE, Category, Picture, SetInfo
 from digseg.train.rivers import with_river
 from digseg.types import BoolArray, Float32Array, UInt8Array
@@ -126,11 +127,17 @@ class Sampler:
             aim = int(rng.choice(sorted(holding)))
             index = int(rng.choice(holding[aim]))
         picture = pictures[index]
+        if share.augment.nodule and rng.random() < share.augment.nodule:
+            tumour = self._told(info, picture, "lung tumour")
+            if tumour is not None:
+                picture, aim = with_nodule(picture, tumour, rng), tumour
         image, labels = view(picture, share.augment, rng, aim, self._like(info, share, rng))
         if share.augment.cut and rng.random() < share.augment.cut:
             image, labels = self._cut(info, picture, image, labels, rng)
         if share.augment.river and rng.random() < share.augment.river:
-            image, labels = self._river(info, picture, image, labels, rng)
+            water = self._told(info, picture, "water")
+            if water is not None:
+                image, labels = with_river(image, labels, water, rng)
         return self.ask(info, picture, image, labels, share.prompts, rng)
 
     def _like(self, info: SetInfo, share: Share, rng: np.random.Generator) -> Picture | None:
@@ -162,20 +169,12 @@ class Sampler:
         return laid_over(image, labels, view(other, share.augment, rng, aim, like), rng)
 
     @staticmethod
-    def _river(
-        info: SetInfo,
-        picture: Picture,
-        image: Float32Array,
-        labels: UInt8Array,
-        rng: np.random.Generator,
-    ) -> tuple[Float32Array, UInt8Array]:
-        """The crop with a river through it, if its labels can tell water."""
+    def _told(info: SetInfo, picture: Picture, name: str) -> int | None:
+        """The id of a class, if the set has it and the picture's labels can tell it."""
         for category in info.classes:
-            if category.name == "water" and len(category.ids) == 1:
-                (water,) = category.ids
-                if water not in picture.unlabelled:
-                    return with_river(image, labels, water, rng)
-        return image, labels
+            if category.name == name and len(category.ids) == 1:
+                return category.ids[0] if category.ids[0] not in picture.unlabelled else None
+        return None
 
     def ask(
         self,

@@ -1,0 +1,87 @@
+"""Tumours drawn into lungs: round, lobed or ragged shadows where a CT slice shows air.
+
+A few patients show a tumour at a few places, which are soon learned by heart (as for the liver in
+Hu et al., arXiv 2303.14869, where drawn tumours taught as much as real ones).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from scipy import ndimage
+
+from digseg.train.pack import IGNORE, Picture
+from digseg.types import BoolArray, Float32Array, UInt8Array
+
+#: Darkest and brightest of a tumour, as shares of what the slice shows around its lungs.
+_GREYS = (0.35, 1.15)
+#: Radius, as a share of the root of the lungs' area.
+_RADII = (0.03, 0.22)
+
+
+def with_nodule(picture: Picture, tumour: int, rng: np.random.Generator) -> Picture:
+    """A slice with one more tumour in its lungs; the picture itself where no lung is found.
+
+    Parameters
+    ----------
+    picture
+        One plane of a CT whose lungs are black.
+    tumour
+        Class id of the tumour.
+    """
+    grey, labels = picture.pixels[0, ..., 0], picture.labels[0]
+    lungs = lungs_of(grey) & (labels == 0)
+    spots = np.argwhere(lungs)
+    if not spots.size:
+        return picture
+    centre = spots[int(rng.integers(len(spots)))]
+    low, high = np.log(_RADII)
+    radius = max(2.5, float(np.exp(rng.uniform(low, high))) * float(np.sqrt(len(spots))))
+    cover = _shape(labels.shape, centre, radius, rng) * ndimage.gaussian_filter(
+        ndimage.binary_dilation(lungs, iterations=2).astype(np.float32), 0.7
+    )
+    rim = ndimage.binary_dilation(lungs, iterations=8) & ~lungs & (grey > 0)
+    tissue = float(np.median(grey[rim])) if rim.any() else 60.0
+    noise = 1.0 + rng.normal(0, rng.uniform(0.05, 0.6), labels.shape)
+    texture = ndimage.gaussian_filter(rng.normal(0, 1, labels.shape), 2.0) * rng.uniform(0, 1.2)
+    drawn = tissue * rng.uniform(*_GREYS) * (noise + texture) * cover
+    pixels = np.clip(np.maximum(grey, drawn), 0, 255).astype(np.uint8)
+    marked = np.where((cover >= 0.5) & (labels != IGNORE), np.uint8(tumour), labels)
+    shown = np.broadcast_to(pixels[None, ..., None], picture.pixels.shape)
+    return replace(picture, pixels=np.ascontiguousarray(shown), labels=marked[None])
+
+
+def lungs_of(grey: UInt8Array) -> BoolArray:
+    """Black areas inside the body, as large as lungs; none where the air around can't be told."""
+    dark = ndimage.gaussian_filter(grey.astype(np.float32), 1.5) < 6
+    parts, count = ndimage.label(ndimage.binary_opening(dark, iterations=5))
+    around = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
+    lungs = np.zeros(grey.shape, bool)
+    rows, columns = grey.shape
+    for index in range(1, count + 1):
+        part = parts == index
+        if index in around or part.mean() < 0.03:
+            continue
+        y, x = ndimage.center_of_mass(part)
+        if 0.15 * rows < y < 0.75 * rows and 0.1 * columns < x < 0.9 * columns:
+            lungs |= part
+    return lungs
+
+
+def _shape(
+    shape: tuple[int, ...], centre: np.ndarray, radius: float, rng: np.random.Generator
+) -> Float32Array:
+    """How much of each pixel a tumour covers, 0 to 1: an ellipse with a wavy or ragged rim."""
+    y, x = (np.mgrid[: shape[0], : shape[1]] - centre[:, None, None]).astype(np.float32)
+    turn, long = rng.uniform(0, np.pi), np.exp(rng.uniform(0, 0.5))
+    along = (x * np.cos(turn) + y * np.sin(turn)) / long
+    across = (y * np.cos(turn) - x * np.sin(turn)) * long
+    angle = np.arctan2(across, along)
+    rim = np.ones_like(angle)
+    for waves in range(2, 9):  # lobes, then spikes
+        size = rng.normal(0, 0.22) / np.sqrt(waves)
+        rim += size * np.cos(waves * angle + rng.uniform(0, 2 * np.pi))
+    edge = rim.clip(0.35) * radius - np.hypot(along, across)
+    cover: Float32Array = np.clip(edge / rng.uniform(1.0, 3.0) + 0.5, 0, 1).astype(np.float32)
+    return cover
