@@ -55,6 +55,10 @@ class AugmentSettings:
         Chance that a rectangle of another picture of the set, labels and all, is laid over it.
     river
         Chance that a made-up river runs through it, where its set names water.
+    transplant
+        Chance that things of another picture of the set are set into it, at another size.
+    roofs
+        Chance that buildings get roofs of other colours, where its set names buildings.
     nodule
         Chance that a made-up tumour lies in its lungs, where its set names lung tumours.
     """
@@ -76,6 +80,8 @@ class AugmentSettings:
     tone: float = 0.0
     cut: float = 0.0
     river: float = 0.0
+    transplant: float = 0.0
+    roofs: float = 0.0
     nodule: float = 0.0
 
 

@@ -20,6 +20,8 @@ from digseg.train.mix import Share
 from digseg.train.nodules import with_nodule
 from digseg.train.pack import IGNORE, Category, Picture, SetInfo
 from digseg.train.rivers import with_river
+from digseg.train.roofs import with_other_roofs
+from digseg.train.transplants import transplanted
 from digseg.types import BoolArray, Float32Array, UInt8Array
 
 #: How people name the kind of picture, by domain.
@@ -132,12 +134,7 @@ class Sampler:
             if tumour is not None:
                 picture, aim = with_nodule(picture, tumour, rng), tumour
         image, labels = view(picture, share.augment, rng, aim, self._like(info, share, rng))
-        if share.augment.cut and rng.random() < share.augment.cut:
-            image, labels = self._cut(info, picture, image, labels, rng)
-        if share.augment.river and rng.random() < share.augment.river:
-            water = self._told(info, picture, "water")
-            if water is not None:
-                image, labels = with_river(image, labels, water, rng)
+        image, labels = self._added(info, picture, image, labels, rng)
         return self.ask(info, picture, image, labels, share.prompts, rng)
 
     def _like(self, info: SetInfo, share: Share, rng: np.random.Generator) -> Picture | None:
@@ -148,7 +145,7 @@ class Sampler:
         pool = self.pictures[kin[int(rng.integers(len(kin)))].name]
         return pool[int(rng.integers(len(pool)))]
 
-    def _cut(
+    def _added(
         self,
         info: SetInfo,
         picture: Picture,
@@ -156,17 +153,34 @@ class Sampler:
         labels: UInt8Array,
         rng: np.random.Generator,
     ) -> tuple[Float32Array, UInt8Array]:
-        """The crop with a piece of another picture over it that names the same classes."""
+        """The crop with pieces of another picture, other roofs or a river, by its set's share."""
+        chances = self.shares[info.name].augment
+        for chance, add in ((chances.cut, laid_over), (chances.transplant, transplanted)):
+            if chance and rng.random() < chance:
+                other = self._other(info, picture, rng)
+                if other is not None:
+                    image, labels = add(image, labels, other, rng)
+        if chances.roofs and rng.random() < chances.roofs:
+            building = self._told(info, picture, "building")
+            if building is not None:
+                image = with_other_roofs(image, labels, building, rng)
+        if chances.river and rng.random() < chances.river:
+            water = self._told(info, picture, "water")
+            if water is not None:
+                image, labels = with_river(image, labels, water, rng)
+        return image, labels
+
+    def _other(
+        self, info: SetInfo, picture: Picture, rng: np.random.Generator
+    ) -> tuple[Float32Array, UInt8Array] | None:
+        """A crop of another picture of the set, if its labels can tell the same classes."""
         share, pictures = self.shares[info.name], self.pictures[info.name]
         other = pictures[int(rng.integers(len(pictures)))]
         if other.unlabelled != picture.unlabelled:
-            return image, labels
-        aim = None
+            return None
         held = [i for i in self.holding[info.name] if (other.labels == i).any()]
-        if held:
-            aim = int(rng.choice(held))
-        like = self._like(info, share, rng)
-        return laid_over(image, labels, view(other, share.augment, rng, aim, like), rng)
+        aim = int(rng.choice(held)) if held else None
+        return view(other, share.augment, rng, aim, self._like(info, share, rng))
 
     @staticmethod
     def _told(info: SetInfo, picture: Picture, name: str) -> int | None:
