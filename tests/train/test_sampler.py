@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -309,9 +310,42 @@ def test_the_mix_knows_its_entries(tmp_path: Path) -> None:
     wrong.write_text('{"sets": {"new": {"wieght": 2}}}')
     with pytest.raises(DatasetError, match="wieght"):
         shares([info("new", "ct")], read_mix(wrong))
+    for key, value, wanted in (
+        ("weight", "2", "a number from 0 on"),
+        ("weight", float("nan"), "a number from 0 on"),
+        ("scales", 2, "two numbers above 0"),
+        ("scales", [2, 1], "the smaller one first"),
+        ("prompts", 2.5, "a whole number from 1 on"),
+        ("size", 48, "a multiple of 32"),
+        ("flips", 1, "true or false"),
+        ("magnify", 0, "a number above 0"),
+        ("river", 1.5, "a chance from 0 to 1"),
+        ("groups", True, "a chance from 0 to 1"),
+        ("region", 3, "a word"),
+    ):
+        with pytest.raises(DatasetError, match=f"'{key}' of new is .*{wanted}"):
+            shares([info("new", "ct")], {"sets": {"new": {key: value}}})
+    sizes = {"sets": {"new": {"size": 128}}}
+    with pytest.raises(DatasetError, match="128 and of 256 pixels"):
+        shares([info("new", "ct"), info("other", "ct")], sizes)
     wrong.write_text("[")
     with pytest.raises(DatasetError, match="no valid JSON"):
         read_mix(wrong)
+
+
+def test_every_entry_of_a_mix_is_told_in_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    table = page[page.index("## A mix of one") : page.index("## From Stable Diffusion")]
+    told = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", table, re.M))))
+    keys = {item.name for kind in (Share, AugmentSettings) for item in fields(kind)}
+    assert told == keys - {"augment"}
+
+
+def test_weights_that_are_all_zero_are_refused() -> None:
+    chosen = sampler()
+    none = {name: replace(share, weight=0.0) for name, share in chosen.shares.items()}
+    with pytest.raises(DatasetError, match="weight 0"):
+        Sampler(chosen.infos, chosen.pictures, none)
 
 
 def test_parts_are_asked_for_as_the_whole_that_people_name(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib import resources
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,47 @@ def shares(infos: Sequence[SetInfo], mix: Mapping[str, Any]) -> dict[str, Share]
         entry |= mix.get("default", {})
         entry |= mix.get("domains", {}).get(info.domain, {})
         entry |= mix.get("sets", {}).get(info.name, {})
+        unknown = set(entry) - known - {"weight", "region", "prompts", "groups"}
+        if unknown:
+            raise DatasetError(f"The mix has an unknown entry {sorted(unknown)[0]!r}.")
+        for key, value in entry.items():
+            _check(info.name, key, value)
         augment = {key: entry.pop(key) for key in known & set(entry)}
         if "scales" in augment:
             augment["scales"] = tuple(augment["scales"])
-        unknown = set(entry) - {"weight", "region", "prompts", "groups"}
-        if unknown:
-            raise DatasetError(f"The mix has an unknown entry {sorted(unknown)[0]!r}.")
         result[info.name] = replace(Share(**entry), augment=AugmentSettings(**augment))
+    sizes = sorted({share.augment.size for share in result.values()})
+    if len(sizes) > 1:
+        raise DatasetError(
+            f"The mix has crops of {sizes[0]} and of {sizes[-1]} pixels: give all sets one size."
+        )
     return result
+
+
+def _check(name: str, key: str, value: Any) -> None:
+    """Refuse a value that training would stumble over later, or never notice."""
+    if key == "region":
+        good, wanted = isinstance(value, str), "a word"
+    elif key in ("flips", "quarter_turns"):
+        good, wanted = isinstance(value, bool), "true or false"
+    elif key == "scales":
+        pair = isinstance(value, (list, tuple)) and len(value) == 2
+        good = pair and all(map(_number, value)) and 0 < value[0] <= value[1]
+        wanted = "two numbers above 0, the smaller one first"
+    elif key in ("size", "prompts"):
+        step = 32 if key == "size" else 1
+        whole = _number(value) and isinstance(value, int)
+        good = whole and value > 0 and value % step == 0
+        wanted = "a multiple of 32" if key == "size" else "a whole number from 1 on"
+    elif key == "magnify":
+        good, wanted = _number(value) and value > 0, "a number above 0"
+    elif key in ("weight", "turn", "light"):
+        good, wanted = _number(value) and value >= 0, "a number from 0 on"
+    else:
+        good, wanted = _number(value) and 0 <= value <= 1, "a chance from 0 to 1"
+    if not good:
+        raise DatasetError(f"In the mix {key!r} of {name} is {value!r}: it has to be {wanted}.")
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)

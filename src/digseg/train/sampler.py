@@ -89,6 +89,8 @@ class Sampler:
         self.pictures = pictures
         self.shares = shares
         weights = np.array([shares[info.name].weight for info in self.infos], float)
+        if not weights.any():
+            raise DatasetError("The mix gives every set the weight 0.")
         self.chances = weights / weights.sum()
         self.holding = {info.name: self._holding(info, pictures[info.name]) for info in self.infos}
         self.foreign = {info.name: self._foreign(info, alike, closest) for info in self.infos}
