@@ -1,4 +1,4 @@
-"""Other roofs, and things of one picture set into another."""
+"""Other roofs, farmland, and things of one picture set into another."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 from tests.train.test_sampler import LAND, info, picture, sampler
 
+from digseg.train.fields import with_fields
 from digseg.train.pack import Category
 from digseg.train.roofs import with_other_roofs
 from digseg.train.transplants import transplanted
@@ -57,6 +58,49 @@ def test_roofs_of_a_grey_picture_stay_grey_and_without_buildings_nothing_changes
     assert with_other_roofs(image, labels, 9, np.random.default_rng(1)) is image
 
 
+def test_farmland_covers_only_what_no_other_class_is_known_of() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.uniform(0.3, 0.6, (3, 96, 96)).astype(np.float32)
+    labels = np.full((96, 96), 255, np.uint8)
+    labels[:30], labels[30:40], labels[40:50] = 1, 5, 0
+    image[:, 80:], before = 0.0, image.copy()
+    image[:, 80:] = before[:, 80:] = 0.0
+    shares, shades = [], []
+    for seed in range(20):
+        drawn, tilled = with_fields(image, labels, 5, np.random.default_rng(seed))
+        assert drawn.dtype == np.float32
+        assert tilled.dtype == np.uint8
+        assert 0 <= drawn.min() <= drawn.max() <= 1
+        np.testing.assert_array_equal(tilled[:30], labels[:30])
+        assert (tilled[82:] == 255).all(), "beyond the picture"
+        land = (tilled == 5) & (labels != 5)
+        np.testing.assert_array_equal(drawn[:, :25], image[:, :25])
+        shares.append(land.mean())
+        shades.append(np.ptp(drawn[:, land].mean(axis=0)) if land.any() else 0)
+    np.testing.assert_array_equal(image, before)
+    assert max(shares) > 0.3
+    assert min(shares) < 0.15
+    assert np.median(shades) > 0.3, "parcels differ"
+    known = np.ones_like(labels)
+    assert with_fields(image, known, 5, np.random.default_rng(0))[1] is known
+
+
+def test_no_parcel_looks_like_water() -> None:
+    image = np.full((3, 96, 96), 0.5, np.float32)
+    image[:, :, :40] = np.array([0.04, 0.08, 0.12], np.float32)[:, None, None]  # a lake
+    labels = np.full((96, 96), 255, np.uint8)
+    labels[:, :40] = 1
+    seen = 0
+    for seed in range(10):
+        drawn, tilled = with_fields(image, labels, 5, np.random.default_rng(seed))
+        land = ndimage.binary_erosion(tilled == 5, iterations=3)
+        dark = ndimage.gaussian_filter(drawn, (0, 3, 3))[:, land]
+        dark = dark[:, dark.mean(axis=0) < 0.2]
+        seen += dark.shape[1]
+        assert (dark[0] >= 0.95 * dark[2]).all()
+    assert seen > 50
+
+
 def donor() -> tuple[np.ndarray, np.ndarray]:
     """A red square that lies wholly inside, and a blue one that touches the rim."""
     image, labels = np.zeros((3, 80, 80), np.float32), np.zeros((80, 80), np.uint8)
@@ -98,10 +142,10 @@ def test_nothing_is_set_in_beyond_the_picture_or_from_an_empty_donor() -> None:
 
 
 def test_the_sampler_adds_what_a_share_says() -> None:
-    town = info("land", "aerial", Category("building", (1,)), Category("road", (2,)))
+    town = info("land", "aerial", Category("building", (1,)), Category("crops", (2,)))
     one = picture()
     crop = np.full((3, 64, 64), 0.4, np.float32)
-    for field in ("roofs", "transplant", "cut", "river"):
+    for field in ("roofs", "fields", "transplant", "cut", "river"):
         chosen = sampler()
         share = chosen.shares["land"]
         adding = replace(share.augment, **{field: 1.0})  # type: ignore[arg-type]

@@ -55,6 +55,8 @@ class AugmentSettings:
         Chance that a rectangle of another picture of the set, labels and all, is laid over it.
     river
         Chance that a made-up river runs through it, where its set names water.
+    fields
+        Chance that a part of it is made-up farmland, where its set names crops.
     transplant
         Chance that things of another picture of the set are set into it, at another size.
     roofs
@@ -80,6 +82,7 @@ class AugmentSettings:
     tone: float = 0.0
     cut: float = 0.0
     river: float = 0.0
+    fields: float = 0.0
     transplant: float = 0.0
     roofs: float = 0.0
     nodule: float = 0.0

@@ -12,10 +12,12 @@ from PIL import Image
 from scipy import ndimage
 
 from digseg.train.pack import IGNORE
-from digseg.types import Float32Array, UInt8Array
+from digseg.types import BoolArray, Float32Array, UInt8Array
 
 #: Control points of a random tone curve, its two ends included.
 _KNOTS = 6
+#: Brightest that a pixel beyond the picture may be, after noise and changes of light.
+_BLACK = 0.08
 
 
 def synthesise(pixels: UInt8Array, labels: UInt8Array, rng: np.random.Generator) -> UInt8Array:
@@ -129,6 +131,19 @@ def laid_over(
     image[:, window[0], window[1]] = other[0][:, window[0], window[1]]
     labels[window[0], window[1]] = other[1][window[0], window[1]]
     return image, labels
+
+
+def within(image: Float32Array, labels: UInt8Array) -> BoolArray:
+    """``bool [H, W]``: what of a crop is picture. Beyond it a crop is unlabelled, and black.
+
+    Black under changed light is as dark as the darkest there is, so unlabelled deep shadows may
+    be taken for it.
+    """
+    level = ndimage.gaussian_filter(image.max(axis=0), 1.0)
+    darkest = max(_BLACK, float(np.quantile(level, 0.01)) + _BLACK / 2)
+    bright = ndimage.binary_erosion(level > darkest, iterations=3, border_value=1)
+    inside: BoolArray = (labels != IGNORE) | bright  # eroded, since smoothing spreads the picture
+    return inside
 
 
 def lit(image: UInt8Array, strength: float, rng: np.random.Generator) -> Float32Array:

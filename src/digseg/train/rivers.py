@@ -9,15 +9,13 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw
 
-from digseg.train.pack import IGNORE
+from digseg.train.looks import within
 from digseg.types import BoolArray, Float32Array, UInt8Array
 
 #: Narrowest and widest, pixels.
 _WIDTHS = (2.0, 14.0)
 #: The line is drawn this much finer, then averaged, so that banks are mixed pixels.
 _FINER = 4
-#: Brightest that a pixel beyond the picture may be, after noise and changes of light.
-_BLACK = 0.08
 
 
 def with_river(
@@ -36,8 +34,7 @@ def with_river(
     -------
     Both, changed; those given stay as they are.
     """
-    # Beyond the picture a crop is black and unlabelled.
-    inside = (labels != IGNORE) | (image.max(axis=0) > _BLACK)
+    inside = within(image, labels)
     if not inside.any():
         return image, labels
     cover = _course(labels.shape, rng) * inside  # [H,W]

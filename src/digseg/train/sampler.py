@@ -15,6 +15,7 @@ import numpy as np
 
 from digseg.errors import DatasetError
 from digseg.train.augment import view
+from digseg.train.fields import with_fields
 from digseg.train.looks import laid_over
 from digseg.train.mix import Share
 from digseg.train.nodules import with_nodule
@@ -155,7 +156,7 @@ class Sampler:
         labels: UInt8Array,
         rng: np.random.Generator,
     ) -> tuple[Float32Array, UInt8Array]:
-        """The crop with pieces of another picture, other roofs or a river, by its set's share."""
+        """The crop with pieces of another picture, farmland or a river, by its set's share."""
         chances = self.shares[info.name].augment
         for chance, add in ((chances.cut, laid_over), (chances.transplant, transplanted)):
             if chance and rng.random() < chance:
@@ -166,6 +167,10 @@ class Sampler:
             building = self._told(info, picture, "building")
             if building is not None:
                 image = with_other_roofs(image, labels, building, rng)
+        if chances.fields and rng.random() < chances.fields:
+            crops = self._told(info, picture, "crops")
+            if crops is not None:
+                image, labels = with_fields(image, labels, crops, rng)
         if chances.river and rng.random() < chances.river:
             water = self._told(info, picture, "water")
             if water is not None:
