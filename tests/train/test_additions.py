@@ -8,10 +8,10 @@ import numpy as np
 from scipy import ndimage
 from tests.train.test_sampler import LAND, info, picture, sampler
 
-from digseg.train.fields import with_fields
+from digseg.train.drawn.fields import with_fields
+from digseg.train.drawn.roofs import with_other_roofs
+from digseg.train.drawn.transplants import transplanted
 from digseg.train.pack import Category
-from digseg.train.roofs import with_other_roofs
-from digseg.train.transplants import transplanted
 
 
 def houses() -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 from tests.train.test_sampler import info, picture, sampler
 
-from digseg.train.nodules import lungs_of, with_nodule
+from digseg.train.drawn.nodules import lungs_of, with_nodule
 from digseg.train.pack import Category, Picture
 
 TUMOUR = Category("lung tumour", (3,))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from tests.train.test_sampler import LAND, LIVER, info, picture, sampler
 
-from digseg.train.rivers import with_river
+from digseg.train.drawn.rivers import with_river
 
 
 def ground(seed: int = 0) -> np.ndarray:

@@ -15,14 +15,14 @@ import numpy as np
 
 from digseg.errors import DatasetError
 from digseg.train.augment import view
-from digseg.train.fields import with_fields
+from digseg.train.drawn.fields import with_fields
+from digseg.train.drawn.nodules import with_nodule
+from digseg.train.drawn.rivers import with_river
+from digseg.train.drawn.roofs import with_other_roofs
+from digseg.train.drawn.transplants import transplanted
 from digseg.train.looks import laid_over
 from digseg.train.mix import Share
-from digseg.train.nodules import with_nodule
 from digseg.train.pack import IGNORE, Category, Picture, SetInfo
-from digseg.train.rivers import with_river
-from digseg.train.roofs import with_other_roofs
-from digseg.train.transplants import transplanted
 from digseg.types import BoolArray, Float32Array, UInt8Array
 
 #: How people name the kind of picture, by domain.
