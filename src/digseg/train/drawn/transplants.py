@@ -1,7 +1,7 @@
 """Things cut out of one picture and set into another, at another size.
 
-After Ghiasi et al., arXiv 2012.07177, with larger changes of size: in a small set a weed may
-always be smaller than the crop, and a model that has seen no other calls every large plant a crop.
+After Ghiasi et al., arXiv 2012.07177, with larger changes of size: where most weeds are
+smaller than the crop, a model soon calls every large plant a crop.
 """
 
 from __future__ import annotations
