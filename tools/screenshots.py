@@ -171,7 +171,7 @@ def report() -> None:
     words = ["segment", str(image), "-o", str(image.with_name("ct_mask.nii.gz")), "--propagate"]
     for prompt in prompts_for("volume"):
         words += ["-p", prompt]
-    assert napari_digseg([*words, "--picture", str(FOLDER / "ct-report.png")]) == 0
+    assert napari_digseg([*words, "--picture", str(FOLDER / "ct-report.png"), "--overwrite"]) == 0
 
 
 PICTURES = {
