@@ -67,7 +67,8 @@ def render(
         "",
         f"On the `{measured['split']}` split of every set, which training never saw "
         "(its figures, and pictures of some sets, were looked at while the shares of the sets, "
-        "the bands of satellite scenes and the scales of pictures were chosen). "
+        "the bands of satellite scenes, the scales of pictures and what is drawn into pictures of "
+        "`train` were chosen). "
         f"Machine: {measured['machine']}; {measured['date']}; command: `{measured['command']}`.",
         "",
         "Prompts are the class names. mIoU is the mean over the classes that the split holds, by "
