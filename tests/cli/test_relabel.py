@@ -131,6 +131,8 @@ def test_the_benchmark_tells_its_figures(capsys: pytest.CaptureFixture[str]) -> 
     assert json.loads(capsys.readouterr().out)["output_sha256"] == figures["output_sha256"]
 
 
-@pytest.mark.parametrize("words", [["--size", "0"], ["--size", "1x2x3"], ["--classes", "0"]])
+@pytest.mark.parametrize(
+    "words", [["--size", "0"], ["--size", "1x2x3"], ["--classes", "0"], ["--in-one-piece"]]
+)
 def test_a_benchmark_of_nothing_is_refused(words: list[str]) -> None:
     assert main(["benchmark", "engine", *words]) == 2

@@ -62,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.classes < 1 or not 0 < args.share <= 1:
         raise UsageError("A benchmark needs at least one class and a share between 0 and 1.")
+    if args.in_one_piece and args.share == 1:
+        raise UsageError("--in-one-piece says where no data is: give --share below 1 with it.")
     settings = SegmentSettings(
         tile=args.tile,
         overlap=args.overlap,
