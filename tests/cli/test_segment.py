@@ -44,7 +44,8 @@ def test_scene_to_mask(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 def test_volume_to_mask(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "organs.nii.gz"
-    assert run("segment", VOLUME, "-p", "liver", "-p", "left kidney", "-o", out) == 0
+    words = ("-p", "liver", "-p", "left kidney", "--no-propagate")  # one pass: twice as fast
+    assert run("segment", VOLUME, *words, "-o", out) == 0
     assert capsys.readouterr().out == ""
     mask, volume = nibabel.load(out), nibabel.load(VOLUME)
     assert np.array_equal(mask.affine, volume.affine)
