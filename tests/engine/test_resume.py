@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -264,7 +265,7 @@ def _holds(window: tuple[int, int, int, int], pixel: tuple[int, int]) -> bool:
     return window[0] <= pixel[0] < window[1] and window[2] <= pixel[1] < window[3]
 
 
-def test_a_long_journal_is_read_back_within_two_seconds(tmp_path: Path) -> None:
+def test_a_long_journal_is_read_back_about_as_fast_as_json_is(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     journal = Journal.create(path, {"identity": {}})
     journal.close()
@@ -280,5 +281,9 @@ def test_a_long_journal_is_read_back_within_two_seconds(tmp_path: Path) -> None:
     seconds = time.process_time() - begin
     loaded.close()
     assert len(loaded.records) == 100_000
-    assert seconds < 2
+    # Against a yardstick of this very machine: 100,000 records take 1 to 2.5 s of different ones.
+    begin = time.process_time()
+    for text in path.read_bytes().splitlines()[1:]:
+        json.loads(text[text.index(b"{") :])
+    assert seconds < 6 * (time.process_time() - begin), seconds
     assert path.stat().st_size % len(record) != len(record) - 9, "the torn tail was not cut off"
