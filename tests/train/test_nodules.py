@@ -59,6 +59,14 @@ def test_a_tumour_is_seen_where_it_is_labelled_and_leaves_all_else_as_it_was() -
     assert max(sizes) > 6 * min(sizes), "small and large ones"
 
 
+def test_a_volume_stays_as_it_is() -> None:
+    one, _ = chest()
+    volume = replace(
+        one, pixels=np.repeat(one.pixels, 3, axis=0), labels=np.repeat(one.labels, 3, axis=0)
+    )
+    assert with_nodule(volume, 3, np.random.default_rng(0)) is volume
+
+
 def test_labels_that_are_there_stay() -> None:
     one, lungs = chest()
     one.labels[0][lungs] = 255

@@ -47,7 +47,7 @@ def as_mr(pixels: UInt8Array, labels: UInt8Array, rng: np.random.Generator) -> U
     Parameters
     ----------
     pixels, labels
-        ``uint8 [H, W, 3]`` and ``uint8 [H, W]``: every structure gets a grey of its own.
+        ``uint8 [H, W, 3]`` and ``uint8 [H, W]``: most structures get a grey of their own.
     """
     air, soft = rng.uniform(0, 12), rng.uniform(15, 150)
     bright = rng.random() < 0.7  # else the fat is suppressed

@@ -1,1 +1,1 @@
-"""What is drawn into training pictures, labels and all, because small sets never show it."""
+"""What is drawn into training pictures, labels and all, because small sets hardly show it."""

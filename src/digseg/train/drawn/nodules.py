@@ -26,10 +26,12 @@ def with_nodule(picture: Picture, tumour: int, rng: np.random.Generator) -> Pict
     Parameters
     ----------
     picture
-        One plane of a CT whose lungs are black.
+        One plane of a CT whose lungs are black. A volume stays as it is.
     tumour
         Class id of the tumour.
     """
+    if picture.planes > 1:  # a tumour in one slice alone would be none
+        return picture
     grey, labels = picture.pixels[0, ..., 0], picture.labels[0]
     lungs = lungs_of(grey) & (labels == 0)
     spots = np.argwhere(lungs)
