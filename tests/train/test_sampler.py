@@ -14,9 +14,9 @@ import pytest
 from digseg.errors import DatasetError
 from digseg.train.augment import AugmentSettings, view
 from digseg.train.looks import as_mr, laid_over, restyled, synthesise, toned
-from digseg.train.mix import Share, read_mix, shares
+from digseg.train.mix import Share, read_mix, shares, unused_names
 from digseg.train.pack import Category, Picture, SetInfo, read_info
-from digseg.train.parts import other_words
+from digseg.train.parts import kinds_of, other_words
 from digseg.train.sampler import PLACES, Sampler, phrases
 
 
@@ -249,6 +249,37 @@ def test_a_ct_in_the_greys_of_an_mr_has_black_air_and_often_bright_fat() -> None
     np.testing.assert_array_equal(pixels[..., 0], grey)
 
 
+def test_both_of_a_pair_have_the_same_grey_in_a_made_up_mr() -> None:
+    kidneys = (Category("left kidney", (4,)), Category("right kidney", (9,)))
+    more = (Category("liver", (2,)), Category("left rib 7", (5,)), Category("left rib 8", (6,)))
+    ribs = Category("rib", (5, 6))
+    named = [(c.ids[0], c.name) for c in (*kidneys, *more)]
+    kinds = kinds_of(named, [ribs.ids])
+    assert kinds[[4, 9, 2, 5, 6, 0, 255]].tolist() == [4, 4, 2, 5, 5, 0, 255]
+    assert kinds_of(named)[6] == 6, "not a pair, and no group says so"
+
+    labels = np.zeros((1, 64, 64), np.uint8)
+    labels[:, 4:28, 4:28], labels[:, 4:28, 36:60], labels[:, 36:60, 4:28] = 4, 9, 2
+    pixels = np.where(labels > 0, 110, 0).astype(np.uint8)[..., None]
+    body = info("body", "ct", *kidneys, *more, groups=(ribs,))
+    still = AugmentSettings(
+        size=64, scales=(1, 1), turn=0, flips=False, quarter_turns=False, light=0, as_mr=1.0
+    )
+    share = Share(weight=1.0, prompts=3, region="torso", augment=still)
+    drawn = Sampler([body], {"body": [Picture("body", "a", pixels, labels)]}, {"body": share})
+    rng = np.random.default_rng(3)
+    ratios = []
+    for _ in range(30):
+        image = drawn.draw(rng).image[0]
+        left, right, liver = (
+            image[row : row + 12, column : column + 12].mean() + 0.02  # an organ may be black
+            for row, column in ((10, 10), (10, 42), (42, 10))
+        )
+        ratios.append([right / left, liver / left])
+    spread = np.abs(np.log(ratios)).mean(0)
+    assert spread[0] < 0.35 * spread[1], "alike but for the uneven coil; the liver differs"
+
+
 def test_levels_go_towards_another_picture_and_grey_stays_grey() -> None:
     rng = np.random.default_rng(5)
     dark = rng.integers(0, 60, (64, 64, 3), dtype=np.uint8)
@@ -328,9 +359,20 @@ def test_the_mix_knows_its_entries(tmp_path: Path) -> None:
     sizes = {"sets": {"new": {"size": 128}}}
     with pytest.raises(DatasetError, match="128 and of 256 pixels"):
         shares([info("new", "ct"), info("other", "ct")], sizes)
-    wrong.write_text("[")
-    with pytest.raises(DatasetError, match="no valid JSON"):
-        read_mix(wrong)
+    for text, said in (
+        ("[", "no valid JSON"),
+        ('{"sets": []}', "'sets' has to be an object of names"),
+        ('{"default": 3}', "the entry 'default' has to be an object"),
+        ('{"domains": {"ct": 1}, "sets": {"ct": {}}}', "the entry 'ct' has to be an object"),
+    ):
+        wrong.write_text(text)
+        with pytest.raises(DatasetError, match=said):
+            read_mix(wrong)
+
+
+def test_names_of_a_mix_that_the_data_lacks_are_found() -> None:
+    mix = {"domains": {"ct": {}, "arial": {}}, "sets": {"new": {}, "nwe": {}}}
+    assert unused_names([info("new", "ct")], mix) == ("arial", "nwe")
 
 
 def test_every_entry_of_a_mix_is_told_in_the_docs() -> None:

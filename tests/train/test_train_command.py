@@ -59,6 +59,21 @@ def _train(model: Path, out: Path, data: Path, *more: str) -> list[str]:
     return ["train", str(data), "-o", str(out), "--model", str(model), *QUICK, *more]
 
 
+def test_a_mix_is_read_before_the_pictures_and_its_unknown_names_are_told(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mix = tmp_path / "mix.json"
+    mix.write_text('{"sets": {"oen": {"weight": 2}, "one": {"prompts": 2}}}')
+    loud = [word for word in _train(model, tmp_path / "run", data) if word != "-q"]
+    assert main([*loud, "--stage2", "1", "--mix", str(mix)]) == 0
+    assert "not among the data: oen\n" in capsys.readouterr().err
+    mix.write_text('{"sets": []}')
+    gone = _train(model, tmp_path / "other", tmp_path / "no-data", "--mix", str(mix))
+    assert main(gone) == 3
+    assert "'sets' has to be an object of names" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
 def test_two_stages_end_in_a_model_that_segments(
     model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -88,10 +88,14 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from digseg.cli.output import print_json
     from digseg.errors import UsageError
+    from digseg.train.mix import read_mix, unused_names
 
     if args.output is None and args.cache is None:
         raise UsageError("Say where to: -o DIR, or --cache FILE to pack the pictures only.")
+    mix = None if args.mix is None else read_mix(args.mix)  # before minutes of reading pictures
     prepared, told = _prepared(args)
+    if mix is not None and (unused := unused_names(prepared[0], mix)):
+        _say(args, f"The mix also names what is not among the data: {', '.join(unused)}")
     if args.output is not None:
         told = told | _train(args, prepared)
     if args.json:

@@ -94,6 +94,7 @@ def view(
     rng: np.random.Generator,
     aim: int | None = None,
     like: Picture | None = None,
+    kinds: UInt8Array | None = None,
 ) -> tuple[Float32Array, UInt8Array]:
     """One random crop.
 
@@ -103,6 +104,9 @@ def view(
         Class id that the crop is centred on, where the picture holds it.
     like
         Another picture, whose levels it may take over.
+    kinds
+        ``uint8 [256]``: for each label value the one whose greys it shares in a made-up MR;
+        without it each has greys of its own.
 
     Returns
     -------
@@ -112,7 +116,7 @@ def view(
     if settings.synthesis and rng.random() < settings.synthesis:
         pixels = synthesise(pixels, labels, rng)
     elif settings.as_mr and rng.random() < settings.as_mr:
-        pixels = as_mr(pixels, labels, rng)
+        pixels = as_mr(pixels, labels if kinds is None else kinds[labels], rng)
     sharp = picture.planes == 1 and settings.plain > 0 and rng.random() < settings.plain
     image, mask = _warp(pixels, labels, settings, rng, aim, sharp)
     if like is not None and settings.look and rng.random() < settings.look:

@@ -53,7 +53,23 @@ def read_mix(file: str | Path | None) -> Mapping[str, Any]:
         raise DatasetError(f"The mix {file} is no valid JSON ({error}).") from None
     if not isinstance(mix, dict) or set(mix) - {"default", "domains", "sets"}:
         raise DatasetError(f"The mix {file} may hold default, domains and sets only.")
+    entries = [("default", mix.get("default", {}))]
+    for level in ("domains", "sets"):
+        named = mix.get(level, {})
+        if not isinstance(named, dict):
+            raise DatasetError(f"In the mix {file} {level!r} has to be an object of names.")
+        entries += named.items()
+    for name, entry in entries:
+        if not isinstance(entry, dict):
+            raise DatasetError(f"In the mix {file} the entry {name!r} has to be an object.")
     return mix
+
+
+def unused_names(infos: Sequence[SetInfo], mix: Mapping[str, Any]) -> tuple[str, ...]:
+    """Sets and domains that a mix names and the data doesn't have; perhaps a name is misspelt."""
+    sets = set(mix.get("sets", {})) - {info.name for info in infos}
+    domains = set(mix.get("domains", {})) - {info.domain for info in infos}
+    return tuple(sorted(sets | domains))
 
 
 def shares(infos: Sequence[SetInfo], mix: Mapping[str, Any]) -> dict[str, Share]:

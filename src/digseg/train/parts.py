@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 from digseg.prompts import normalise
+from digseg.types import UInt8Array
 
 #: The whole, the word that its parts have in common, and other words for the whole.
 _WHOLES: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -36,3 +39,32 @@ def derived_groups(classes: Iterable[tuple[int, str]]) -> dict[str, tuple[int, .
 def other_words(whole: str) -> tuple[str, ...]:
     """Other words for a derived group; none for any other name."""
     return _WHOLES.get(whole, ("", ()))[1]
+
+
+def kinds_of(
+    classes: Iterable[tuple[int, str]], groups: Iterable[tuple[int, ...]] = ()
+) -> UInt8Array:
+    """For each label value the first one of its kind: a scan shows both in the same greys.
+
+    Left and right of a pair are of one kind, and so are the members of a group.
+
+    Parameters
+    ----------
+    classes
+        Ids and names.
+    groups
+        Ids of each group; groups that share a member become one kind.
+
+    Returns
+    -------
+    ``uint8 [256]``.
+    """
+    kinds: UInt8Array = np.arange(256, dtype=np.uint8)
+    pairs: dict[str, list[int]] = {}
+    for index, name in classes:
+        either = " ".join(w for w in normalise(name).split() if w not in ("left", "right"))
+        pairs.setdefault(either, []).append(index)
+    for ids in (*pairs.values(), *groups):
+        members = kinds[list(ids)]
+        kinds[np.isin(kinds, members)] = members.min()
+    return kinds

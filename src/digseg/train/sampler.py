@@ -23,6 +23,7 @@ from digseg.train.drawn.transplants import transplanted
 from digseg.train.looks import laid_over
 from digseg.train.mix import Share
 from digseg.train.pack import IGNORE, Category, Picture, SetInfo
+from digseg.train.parts import kinds_of
 from digseg.types import BoolArray, Float32Array, UInt8Array
 
 #: How people name the kind of picture, by domain.
@@ -94,6 +95,7 @@ class Sampler:
             raise DatasetError("The mix gives every set the weight 0.")
         self.chances = weights / weights.sum()
         self.holding = {info.name: self._holding(info, pictures[info.name]) for info in self.infos}
+        self.kinds = {info.name: self._kinds(info) for info in self.infos}
         self.foreign = {info.name: self._foreign(info, alike, closest) for info in self.infos}
 
     @staticmethod
@@ -105,6 +107,11 @@ class Sampler:
                 if value not in (0, IGNORE):
                     holding.setdefault(int(value), []).append(index)
         return holding
+
+    @staticmethod
+    def _kinds(info: SetInfo) -> UInt8Array:
+        named = [(i, c.name) for c in info.classes if len(c.ids) == 1 for i in c.ids]
+        return kinds_of(named, [group.ids for group in info.groups])
 
     def _foreign(self, info: SetInfo, alike: object, closest: float) -> list[Category]:
         """Things that surely are not in this set's pictures."""
@@ -136,7 +143,8 @@ class Sampler:
             tumour = self._told(info, picture, "lung tumour")
             if tumour is not None:
                 picture, aim = with_nodule(picture, tumour, rng), tumour
-        image, labels = view(picture, share.augment, rng, aim, self._like(info, share, rng))
+        like = self._like(info, share, rng)
+        image, labels = view(picture, share.augment, rng, aim, like, self.kinds[info.name])
         image, labels = self._added(info, picture, image, labels, rng)
         return self.ask(info, picture, image, labels, share.prompts, rng)
 
@@ -187,7 +195,9 @@ class Sampler:
             return None
         held = [i for i in self.holding[info.name] if (other.labels == i).any()]
         aim = int(rng.choice(held)) if held else None
-        return view(other, share.augment, rng, aim, self._like(info, share, rng))
+        return view(
+            other, share.augment, rng, aim, self._like(info, share, rng), self.kinds[info.name]
+        )
 
     @staticmethod
     def _told(info: SetInfo, picture: Picture, name: str) -> int | None:
