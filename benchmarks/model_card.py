@@ -28,6 +28,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SPECIALISTS = Path(__file__).with_name("specialists.json")
 #: Made by ``python -m benchmarks scan``; quoted where it lies in the docs.
 SHEET = "images/scan.png"
+#: Pictures at most of each set that was not trained on.
+ELSEWHERE = 24
 
 
 def main() -> int:
@@ -50,7 +52,8 @@ def main() -> int:
     args = parser.parse_args()
 
     info = find_model(args.model)
-    sets = [item for item in open_sets(args.data) if item.use == args.use]
+    every = open_sets(args.data)
+    sets = [item for item in every if item.use == args.use]
     kept = info.folder / "figures.json"
     told: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {"sets": {}}
     if not args.again:
@@ -61,6 +64,9 @@ def main() -> int:
         if wanted is None:
             told = {"sets": {}}
         told = _measure(args, info.folder, chosen, told, kept)
+        if wanted is None or (args.missing and "elsewhere" not in told):
+            told["elsewhere"] = _measure_elsewhere(args, info.folder, sets, every)
+            write(kept, json.dumps(told, indent=1) + "\n")
     specialists = json.loads(SPECIALISTS.read_text())["miou"] if SPECIALISTS.exists() else {}
     has_sheet = (args.docs / SHEET).exists()
     common = (info.name, info.folder, told, sets)
@@ -106,6 +112,33 @@ def _measure(
             miou = one.values["miou"]
             shown = "-" if miou is None else f"{miou:.3f}"
             print(f"{time.monotonic() - began:6.0f} s  {item.name:28} {shown}", file=sys.stderr)
+    return told
+
+
+def _measure_elsewhere(
+    args: argparse.Namespace,
+    folder: Path,
+    sets: Sequence[LabelledSet],
+    every: Sequence[LabelledSet],
+) -> dict[str, Any]:
+    """Judge sets that were not trained on, of domains that were: the larger split of each."""
+    from digseg.model import load
+
+    domains, names = {item.domain for item in sets}, {item.name for item in sets}
+    model = load(folder, device="cpu")
+    told: dict[str, Any] = {}
+    for item in every:
+        if item.name in names or item.domain not in domains or not item.splits:
+            continue
+        settings = EvaluateSettings(
+            split=max(item.splits, key=lambda split: len(item.splits[split])),
+            limit=min(args.limit or ELSEWHERE, ELSEWHERE),
+            planes=args.planes,
+            synonyms=0,
+            absent=0,
+        )
+        told |= figures(measure([item], model, settings), every)
+        print(f"elsewhere: {item.name:28} {told[item.name]['miou']}", file=sys.stderr)
     return told
 
 

@@ -123,15 +123,21 @@ def test_model_card_is_one_command(
     shutil.copytree(data / "bright", data / "other")
     text = (data / "other" / "dataset.json").read_text()
     (data / "other" / "dataset.json").write_text(text.replace('"bright"', '"other"'))
+    for name, domain in (("stranger", "aerial"), ("street", "street")):  # not trained on
+        shutil.copytree(data / "bright", data / name)
+        told = json.loads(text) | {"name": name, "use": "research-only", "domain": domain}
+        (data / name / "dataset.json").write_text(json.dumps(told))
     docs = tmp_path / "docs"
     words = ["model_card", "--data", str(data), "--model", str(model), "--docs", str(docs)]
     monkeypatch.setattr("sys.argv", words)
     assert model_card.main() == 0
     told = json.loads((model / "figures.json").read_text())
     assert told["sets"]["bright"]["n"] == told["sets"]["other"]["n"] == 1
+    assert set(told["elsewhere"]) == {"stranger"}, "no domain that it wasn't trained on"
     card = (docs / "model-card.md").read_text()
     assert card.startswith("# Model card: m")
     assert "images/scan.png" not in card  # there is none
+    assert "| stranger | aerial |" in card[card.index("### Elsewhere") :]
     readme = (model / "README.md").read_text()
     assert readme.startswith("---\nlicense:")
     assert "bright" in readme

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 from tests.train.test_sampler import info, picture, sampler
 
-from digseg.train.drawn.nodules import lungs_of, with_nodule
+from digseg.train.drawn.nodules import with_nodule
 from digseg.train.pack import Category, Picture
 
 TUMOUR = Category("lung tumour", (3,))
@@ -26,16 +26,6 @@ def chest(seed: int = 0) -> tuple[Picture, np.ndarray]:
     grey = np.where(body & ~lungs, 70 + noise, 0).astype(np.uint8)
     labels = np.zeros((1, 140, 200), np.uint8)
     return Picture("chest", "a", grey[None, ..., None], labels), lungs
-
-
-def test_lungs_are_black_and_inside_the_body() -> None:
-    one, lungs = chest()
-    found = lungs_of(one.pixels[0, ..., 0])
-    assert not (found & ~lungs).any()
-    assert found.sum() > 0.85 * lungs.sum()
-    assert ndimage.label(found)[1] == 2
-    assert not lungs_of(np.zeros((140, 200), np.uint8)).any(), "nothing but air"
-    assert not lungs_of(np.full((140, 200), 90, np.uint8)).any(), "no air"
 
 
 def test_a_tumour_is_seen_where_it_is_labelled_and_leaves_all_else_as_it_was() -> None:

@@ -44,7 +44,8 @@ def render(
     name, folder
         Of the model.
     measured
-        ``date``, ``machine``, ``command``, ``split`` and ``sets`` (from `figures`).
+        ``date``, ``machine``, ``command``, ``split`` and ``sets`` (from `figures`); perhaps
+        ``elsewhere``, the same of sets that nothing was learned from.
     sets
         All sets that the model was trained on, for the table of data.
     specialists
@@ -82,6 +83,7 @@ def render(
         *_by_domain(values, specialists or {}),
         *_beside_specialists(values, specialists or {}),
         *_absent_and_synonyms(values),
+        *_elsewhere(measured.get("elsewhere", {})),
         *([f"\n![Picture, truth and result over all domains]({picture})"] if picture else []),
         "",
         "## Prompts it knows",
@@ -248,6 +250,26 @@ def _absent_and_synonyms(values: Mapping[str, Any]) -> list[str]:
         "",
         f"**Synonyms.** Asked by another word, it keeps {percent(ratio)} of the IoU of the class's "
         "own name, on average over the sets.",
+    ]
+
+
+def _elsewhere(values: Mapping[str, Any]) -> list[str]:
+    """Sets that nothing was learned from, by class: what to expect of pictures of one's own."""
+    if not values:
+        return []
+    rows = []
+    for name, v in values.items():
+        known = [(word, iou) for word, iou in v["iou"].items() if iou is not None]
+        classes = ", ".join(f"{word} {figure(iou, 2)}" for word, iou in known)
+        rows.append([name, v["modality"] or v["domain"], str(v["n"]), figure(v["miou"]), classes])
+    return [
+        "",
+        "### Elsewhere",
+        "",
+        "Sets of other makers, none of whose pictures training saw, asked by their class names, "
+        "some of which it was never taught: what to expect of pictures from another place.",
+        "",
+        *table(("set", "pictures of", "images", "mIoU", "IoU by class"), rows),
     ]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from digseg.train.looks import as_mr, lit, restyled, synthesise, toned
+from digseg.train.looks import as_mr, in_wider_window, lit, restyled, synthesise, toned
 from digseg.train.pack import FALSE_COLOUR, IGNORE, NATURAL, Picture
 from digseg.types import Float32Array, UInt8Array
 
@@ -38,6 +38,8 @@ class AugmentSettings:
         Chance of an image drawn from the label map, as SynthSeg does (CT and MR).
     as_mr
         Chance that a CT in a window of soft tissue is shown in greys that an MR might have.
+    wide
+        Chance that a CT in a window of soft tissue is shown in a wider one, as for lungs.
     side_views
         Chance of a plane along another axis of a volume.
     false_colour
@@ -74,6 +76,7 @@ class AugmentSettings:
     elastic: float = 0.0
     synthesis: float = 0.0
     as_mr: float = 0.0
+    wide: float = 0.0
     side_views: float = 0.0
     false_colour: float = 0.5
     plain: float = 0.0
@@ -117,6 +120,8 @@ def view(
         pixels = synthesise(pixels, labels, rng)
     elif settings.as_mr and rng.random() < settings.as_mr:
         pixels = as_mr(pixels, labels if kinds is None else kinds[labels], rng)
+    elif settings.wide and rng.random() < settings.wide:
+        pixels = in_wider_window(pixels, rng)
     sharp = picture.planes == 1 and settings.plain > 0 and rng.random() < settings.plain
     image, mask = _warp(pixels, labels, settings, rng, aim, sharp)
     if like is not None and settings.look and rng.random() < settings.look:

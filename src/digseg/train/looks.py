@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from digseg.train.drawn.lungs import lungs_of
 from digseg.train.pack import IGNORE
 from digseg.types import BoolArray, Float32Array, UInt8Array
 
@@ -69,6 +70,42 @@ def as_mr(pixels: UInt8Array, labels: UInt8Array, rng: np.random.Generator) -> U
     white = 255 * rng.uniform(0.7, 1.1) / max(float(np.percentile(drawn, 99.5)), 1.0)
     shown: UInt8Array = np.clip(drawn * np.float32(white) + 0.5, 0, 255).astype(np.uint8)
     return shown
+
+
+def in_wider_window(pixels: UInt8Array, rng: np.random.Generator) -> UInt8Array:
+    """A CT slice as a window for lungs, or for everything, would show it.
+
+    What the narrow window cut is made up: lungs get a grey and a grain, bone a bright core.
+
+    Parameters
+    ----------
+    pixels
+        ``uint8 [H, W, 3]``, taken for a window of -160 to 240 HU.
+    """
+    grey = pixels[..., 1]
+    lungs = lungs_of(grey, sure=False)
+    hounsfield = pixels * np.float32(400 / 255) - 160
+    if lungs is not None:
+        grain = ndimage.gaussian_filter(rng.normal(0, 1, grey.shape), rng.uniform(0.5, 1.5))
+        grain *= rng.uniform(10, 60) / max(float(grain.std()), 1e-6)
+        lung = rng.uniform(-900, -780) + grain.astype(np.float32)
+        hounsfield = np.where((lungs & (grey < 8))[..., None], lung[..., None], hounsfield)
+    air = ndimage.gaussian_filter(grey.astype(np.float32), 1.0) < 4
+    parts, _ = ndimage.label(ndimage.binary_opening(air, iterations=2))
+    around = np.isin(parts, np.setdiff1d([parts[0], parts[-1]], 0))
+    if lungs is not None:
+        around &= ~lungs
+    hounsfield = np.where(around[..., None], np.float32(-1000), hounsfield)
+    core = ndimage.distance_transform_edt(grey > 250).astype(np.float32)
+    hounsfield += (np.minimum(core, 4) * np.float32(rng.uniform(40, 200)))[..., None]
+    hounsfield = ndimage.gaussian_filter(hounsfield, (0.6, 0.6, 0))  # no edge of the window shows
+    if rng.random() < 0.4:  # for lungs
+        low, high = rng.uniform(-1350, -1000), rng.uniform(150, 400)
+    else:
+        low, high = rng.uniform(-1100, -300), rng.uniform(300, 1500)
+    shown = (hounsfield - np.float32(low)) * np.float32(255 / (high - low))
+    wide: UInt8Array = np.clip(shown + 0.5, 0, 255).astype(np.uint8)
+    return wide
 
 
 def restyled(image: UInt8Array, like: UInt8Array, rng: np.random.Generator) -> UInt8Array:

@@ -4,7 +4,8 @@ A mix is a JSON file: ``{"default": {...}, "domains": {NAME: {...}}, "sets": {NA
 Each level overrides the one before it. Keys: ``weight`` (share of the pictures drawn),
 ``region`` (pictures of one region may show things that their own set doesn't label, so absent
 prompts are drawn from other regions only), ``prompts`` (asked of one picture), ``groups`` (chance
-of asking for a group of classes as a whole), and every field of `AugmentSettings`.
+of asking for a group of classes as a whole), ``lungs`` (whether lungs are found in its slices of
+the chest and asked for, too), and every field of `AugmentSettings`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Share:
     region: str = "other"
     prompts: int = 4
     groups: float = 0.3
+    lungs: bool = False
     augment: AugmentSettings = field(default_factory=AugmentSettings)
 
 
@@ -87,7 +89,7 @@ def shares(infos: Sequence[SetInfo], mix: Mapping[str, Any]) -> dict[str, Share]
         entry |= mix.get("default", {})
         entry |= mix.get("domains", {}).get(info.domain, {})
         entry |= mix.get("sets", {}).get(info.name, {})
-        unknown = set(entry) - known - {"weight", "region", "prompts", "groups"}
+        unknown = set(entry) - known - {"weight", "region", "prompts", "groups", "lungs"}
         if unknown:
             raise DatasetError(f"The mix has an unknown entry {sorted(unknown)[0]!r}.")
         for key, value in entry.items():
@@ -108,7 +110,7 @@ def _check(name: str, key: str, value: Any) -> None:
     """Refuse a value that training would stumble over later, or never notice."""
     if key == "region":
         good, wanted = isinstance(value, str), "a word"
-    elif key in ("flips", "quarter_turns"):
+    elif key in ("flips", "quarter_turns", "lungs"):
         good, wanted = isinstance(value, bool), "true or false"
     elif key == "scales":
         pair = isinstance(value, (list, tuple)) and len(value) == 2

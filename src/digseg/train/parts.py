@@ -9,17 +9,21 @@ import numpy as np
 from digseg.prompts import normalise
 from digseg.types import UInt8Array
 
-#: The whole, the word that its parts have in common, and other words for the whole.
-_WHOLES: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "vertebrae": ("vertebra", ("vertebral bodies", "bones of the spine")),
-    "kidney": ("kidney", ("kidneys",)),
-    "lung": ("lung", ("lungs",)),
-    "rib": ("rib", ("ribs",)),
+_BONES = ("vertebra", "rib", "sacrum", "hip", "femur", "humerus", "scapula", "clavicle", "sternum")
+#: The whole, the words of which one is in each part's name, and other words for the whole.
+_WHOLES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "vertebrae": (("vertebra",), ("vertebral bodies", "bones of the spine")),
+    "kidney": (("kidney",), ("kidneys",)),
+    "lung": (("lung",), ("lungs",)),
+    "rib": (("rib",), ("ribs",)),
+    "bone": (_BONES, ("bones", "skeleton")),
 }
 
 
 def derived_groups(classes: Iterable[tuple[int, str]]) -> dict[str, tuple[int, ...]]:
     """Parts that share a word (``L3 vertebra``, ``T12 vertebra``) under the word for them all.
+
+    Of bones the names tell that they are some; a set of vertebrae alone gets no ``bone``.
 
     Parameters
     ----------
@@ -28,17 +32,18 @@ def derived_groups(classes: Iterable[tuple[int, str]]) -> dict[str, tuple[int, .
     """
     told = [(index, normalise(name)) for index, name in classes]
     names = {name for _, name in told}
-    groups = {}
-    for whole, (word, _) in _WHOLES.items():
-        ids = tuple(index for index, name in told if word in name.split())
-        if len(ids) > 1 and whole not in names:
+    groups: dict[str, tuple[int, ...]] = {}
+    for whole, (words, _) in _WHOLES.items():
+        parts = [(index, set(words) & set(name.split())) for index, name in told]
+        ids = tuple(index for index, shared in parts if shared)
+        if len(ids) > 1 and whole not in names and ids not in groups.values():
             groups[whole] = ids
     return groups
 
 
 def other_words(whole: str) -> tuple[str, ...]:
     """Other words for a derived group; none for any other name."""
-    return _WHOLES.get(whole, ("", ()))[1]
+    return _WHOLES.get(whole, ((), ()))[1]
 
 
 def kinds_of(

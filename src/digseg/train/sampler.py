@@ -16,6 +16,7 @@ import numpy as np
 from digseg.errors import DatasetError
 from digseg.train.augment import view
 from digseg.train.drawn.fields import with_fields
+from digseg.train.drawn.lungs import with_lungs
 from digseg.train.drawn.nodules import with_nodule
 from digseg.train.drawn.rivers import with_river
 from digseg.train.drawn.roofs import with_other_roofs
@@ -88,13 +89,19 @@ class Sampler:
         self.infos = [info for info in infos if pictures.get(info.name)]
         if not self.infos:
             raise DatasetError("There is no picture to train on.")
-        self.pictures = pictures
+        self.pictures = dict(pictures)
+        for place, info in enumerate(self.infos):
+            if shares[info.name].lungs:
+                more, marked = with_lungs(info, pictures[info.name])
+                self.infos[place], self.pictures[info.name] = more, marked
         self.shares = shares
         weights = np.array([shares[info.name].weight for info in self.infos], float)
         if not weights.any():
             raise DatasetError("The mix gives every set the weight 0.")
         self.chances = weights / weights.sum()
-        self.holding = {info.name: self._holding(info, pictures[info.name]) for info in self.infos}
+        self.holding = {
+            info.name: self._holding(info, self.pictures[info.name]) for info in self.infos
+        }
         self.kinds = {info.name: self._kinds(info) for info in self.infos}
         self.foreign = {info.name: self._foreign(info, alike, closest) for info in self.infos}
 

@@ -11,8 +11,9 @@ from dataclasses import replace
 import numpy as np
 from scipy import ndimage
 
+from digseg.train.drawn.lungs import lungs_of
 from digseg.train.pack import IGNORE, Picture
-from digseg.types import BoolArray, Float32Array, UInt8Array
+from digseg.types import Float32Array
 
 #: Darkest and brightest of a tumour, as shares of what the slice shows around its lungs.
 _GREYS = (0.35, 1.15)
@@ -33,7 +34,10 @@ def with_nodule(picture: Picture, tumour: int, rng: np.random.Generator) -> Pict
     if picture.planes > 1:  # a tumour in one slice alone would be none
         return picture
     grey, labels = picture.pixels[0, ..., 0], picture.labels[0]
-    lungs = lungs_of(grey) & (labels == 0)
+    found = lungs_of(grey, sure=False)
+    if found is None:
+        return picture
+    lungs = found & (labels != tumour) & (labels != IGNORE)
     spots = np.argwhere(lungs)
     if not spots.size:
         return picture
@@ -52,23 +56,6 @@ def with_nodule(picture: Picture, tumour: int, rng: np.random.Generator) -> Pict
     marked = np.where((cover >= 0.5) & (labels != IGNORE), np.uint8(tumour), labels)
     shown = np.broadcast_to(pixels[None, ..., None], picture.pixels.shape)
     return replace(picture, pixels=np.ascontiguousarray(shown), labels=marked[None])
-
-
-def lungs_of(grey: UInt8Array) -> BoolArray:
-    """Black areas inside the body, as large as lungs; none where the air around can't be told."""
-    dark = ndimage.gaussian_filter(grey.astype(np.float32), 1.5) < 6
-    parts, count = ndimage.label(ndimage.binary_opening(dark, iterations=5))
-    around = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
-    lungs = np.zeros(grey.shape, bool)
-    rows, columns = grey.shape
-    for index in range(1, count + 1):
-        part = parts == index
-        if index in around or part.mean() < 0.03:
-            continue
-        y, x = ndimage.center_of_mass(part)
-        if 0.15 * rows < y < 0.75 * rows and 0.1 * columns < x < 0.9 * columns:
-            lungs |= part
-    return lungs
 
 
 def _shape(
