@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from digseg.train.drawn.lungs import lungs_of, with_lungs
 from digseg.train.looks import in_wider_window
+from digseg.train.lungs import lungs_of, with_lungs
 from digseg.train.mix import shares
 from digseg.train.pack import Category, Picture, SetInfo
 from digseg.train.parts import derived_groups, kinds_of

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from digseg.train.drawn.lungs import lungs_of
+from digseg.train.lungs import lungs_of
 from digseg.train.pack import IGNORE
 from digseg.types import BoolArray, Float32Array, UInt8Array
 

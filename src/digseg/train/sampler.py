@@ -16,12 +16,12 @@ import numpy as np
 from digseg.errors import DatasetError
 from digseg.train.augment import view
 from digseg.train.drawn.fields import with_fields
-from digseg.train.drawn.lungs import with_lungs
 from digseg.train.drawn.nodules import with_nodule
 from digseg.train.drawn.rivers import with_river
 from digseg.train.drawn.roofs import with_other_roofs
 from digseg.train.drawn.transplants import transplanted
 from digseg.train.looks import laid_over
+from digseg.train.lungs import with_lungs
 from digseg.train.mix import Share
 from digseg.train.pack import IGNORE, Category, Picture, SetInfo
 from digseg.train.parts import kinds_of

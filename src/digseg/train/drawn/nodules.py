@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import ndimage
 
-from digseg.train.drawn.lungs import lungs_of
+from digseg.train.lungs import lungs_of
 from digseg.train.pack import IGNORE, Picture
 from digseg.types import Float32Array
 
