@@ -90,6 +90,7 @@ def test_a_set_of_tumours_also_teaches_lungs_where_they_are_sure() -> None:
     assert third.unlabelled == (2,)
     assert not (third.labels == 2).any()
     assert sure.labels.max() == 1, "the given ones stay as they are"
+    assert with_lungs(info, [first]) == (info, [first]), "lungs have a name already"
 
 
 def test_a_mix_asks_for_lungs() -> None:

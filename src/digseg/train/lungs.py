@@ -32,12 +32,14 @@ _BLACK = 6
 
 
 def with_lungs(info: SetInfo, pictures: Sequence[Picture]) -> tuple[SetInfo, Sequence[Picture]]:
-    """A set of single slices with the class ``lung`` added.
+    """A set of single slices with the class ``lung`` added, unless it names lungs itself.
 
     Pixels that have a class keep it. Slices whose lungs are in doubt, and volumes, get the class
     among those that their labels can't tell.
     """
     name = "lung"
+    if any(category.name == name for category in (*info.classes, *info.groups)):
+        return info, pictures
     used = {i for c in (*info.classes, *info.groups) for i in c.ids} | {0, IGNORE}
     new = min(set(range(1, IGNORE)) - used)
     category = Category(name, (new,), other_words(name))
