@@ -196,6 +196,17 @@ def test_parts_of_the_body_form_a_group_by_their_common_word(tmp_path: Path) -> 
     assert found["groups"]["iou"] == {"vertebrae": 1.0, "liver": None}
 
 
+def test_of_groups_that_share_a_class_the_first_is_judged(tmp_path: Path) -> None:
+    mask = np.zeros((16, 16), np.uint8)
+    mask[:4], mask[4:8], mask[8:12] = 1, 2, 3
+    classes = [(1, "left rib 7", ()), (2, "right rib 7", ()), (3, "sacrum", ())]
+    folder = write_set(tmp_path / "s", {"val": {"a": mask}}, classes, domain="ct")
+    (one,) = open_sets(folder)
+    assert one.groups == {"rib": (1, 2), "bone": (1, 2, 3)}
+    found = _run(folder, Reader({"rib": (1, 2), "bone": (1, 2, 3), "sacrum": (3,)}))
+    assert found["groups"]["iou"] == {"rib": 1.0, "sacrum": 1.0}
+
+
 def test_a_class_that_an_image_does_not_know_is_not_asked_there(tmp_path: Path) -> None:
     knows, silent = _halves(), np.where(_halves() == 2, 0, _halves()).astype(np.uint8)
     folder = write_set(

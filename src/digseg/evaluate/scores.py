@@ -79,20 +79,26 @@ class Vocabulary:
 
     @classmethod
     def of_groups(cls, labelled: LabelledSet) -> Vocabulary | None:
-        """Groups, and the classes outside them; `None` without groups or where they overlap."""
+        """Groups, and the classes outside them; `None` without groups.
+
+        Of groups that share a class (``rib``, ``bone``) the first is taken.
+        """
         if not labelled.groups:
             return None
         index_of = {item.id: index for index, item in enumerate(labelled.classes, start=1)}
-        parts = [tuple(index_of[i] for i in ids) for ids in labelled.groups.values()]
-        grouped = [index for part in parts for index in part]
-        if len(grouped) != len(set(grouped)):
-            return None
+        parts: dict[str, tuple[int, ...]] = {}
+        grouped: set[int] = set()
+        for whole, ids in labelled.groups.items():
+            part = tuple(index_of[i] for i in ids)
+            if not grouped & set(part):
+                parts[whole] = part
+                grouped |= set(part)
         alone = [index for index in index_of.values() if index not in grouped]
-        names = [*labelled.groups, *(labelled.classes[index - 1].name for index in alone)]
+        names = [*parts, *(labelled.classes[index - 1].name for index in alone)]
         if len({normalise(name) for name in names}) != len(names):
             return None
         table = np.zeros(len(labelled.classes) + 1, dtype=np.uint16)
-        for place, part in enumerate([*parts, *((index,) for index in alone)], start=1):
+        for place, part in enumerate([*parts.values(), *((index,) for index in alone)], 1):
             table[list(part)] = place
         return cls(tuple(names), table)
 
