@@ -286,7 +286,7 @@ def _prompts(sets: Sequence[LabelledSet]) -> list[str]:
 
 def _limits(values: Mapping[str, Any]) -> list[str]:
     weak = [
-        f"{name} ({figure(v['miou'], 2)})"
+        f"{name} ({figure(v['miou'])})"
         for name, v in sorted(values.items(), key=lambda item: item[1]["miou"] or 0.0)
         if v["miou"] is not None and v["miou"] < 0.4
     ]
