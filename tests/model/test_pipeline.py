@@ -11,7 +11,7 @@ from PIL import Image
 
 from digseg.errors import ModelError, UsageError
 from digseg.model import network
-from digseg.model.adapter import quiet
+from digseg.model.adapter import load, quiet
 from digseg.model.pipeline import DiGSegPipeline
 from digseg.model.text_pathway import TextPathway
 from digseg.model.unet_split import unet_down, unet_up
@@ -167,15 +167,38 @@ def test_pictures_in_many_forms(pipeline: DiGSegPipeline) -> None:
     array = np.moveaxis(pixels, -1, 0)[None].astype(np.float32) / np.float32(255)
     picture = Image.fromarray(pixels)
     from_array = pipeline(array, "water").masks
-    for same in (picture, [picture], torch.from_numpy(array)):
+    for same in (picture, [picture], torch.from_numpy(array), pixels, pixels[None]):
         np.testing.assert_allclose(pipeline(same, "water").masks, from_array, atol=1e-5)
+    grey = pipeline(pixels[..., 0], "water").masks
+    as_picture = pipeline(Image.fromarray(pixels[..., 0]), "water").masks
+    np.testing.assert_allclose(grey, as_picture, atol=1e-5)
+
+
+def test_a_picture_of_any_size_lies_on_black(pipeline: DiGSegPipeline) -> None:
+    pixels = np.random.default_rng(0).random((1, 3, 33, 50), np.float32)
+    framed = np.zeros((1, 3, 64, 64), np.float32)
+    framed[..., :33, :50] = pixels
+    masks = pipeline(pixels, "water").masks
+    assert masks.shape == (1, 1, 33, 50)
+    np.testing.assert_array_equal(masks, pipeline(framed, "water").masks[..., :33, :50])
+
+
+def test_the_shipped_model_answers_by_its_name() -> None:
+    """Stored in half precision, it answers in single: a CPU's U-Net can't mix the two."""
+    with quiet():
+        shipped = DiGSegPipeline.from_pretrained("digseg-tiny")
+    dtypes = {p.dtype for part in (shipped.unet, shipped.text_encoder) for p in part.parameters()}
+    assert dtypes == {torch.float32}
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    same = load("digseg-tiny").pipeline(picture, ["water", "road"]).masks
+    np.testing.assert_allclose(shipped(picture, ["water", "road"]).masks, same, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("shape", "prompt", "words"),
     [
-        ((1, 3, 33, 64), "water", "multiples of 32"),
         ((1, 4, 32, 32), "water", r"\[N, 3, H, W\]"),
+        ((32, 32, 3), "water", r"\[N, 3, H, W\]"),
         ((1, 3, 32, 32), " ", "empty"),
         ((1, 3, 32, 32), [], "empty"),
     ],
@@ -190,6 +213,11 @@ def test_what_cannot_be_answered(
 def test_pixels_out_of_range(pipeline: DiGSegPipeline) -> None:
     with pytest.raises(UsageError, match=r"\[0, 1\]"):
         pipeline(np.full((1, 3, 32, 32), 200, np.float32), "water")
+
+
+def test_bytes_with_the_channels_first(pipeline: DiGSegPipeline) -> None:
+    with pytest.raises(UsageError, match=r"\[H, W, 3\]"):
+        pipeline(np.zeros((3, 32, 32), np.uint8), "water")
 
 
 def test_pickles_and_code_are_refused(tiny_folder: Path, tmp_path: Path) -> None:

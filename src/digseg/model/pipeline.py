@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
-from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from digseg.errors import ModelError, UsageError
 from digseg.model import network
 from digseg.model.image_encoder import ImageEncoder
 from digseg.model.mask_decoder import MaskDecoder
+from digseg.model.pictures import to_pixels
+from digseg.model.registry import DEFAULT, folder_of, refuse_code
 from digseg.model.text_pathway import TextPathway
 from digseg.model.unet_split import DownState, needs_text_down
 from digseg.types import Float32Array
@@ -103,29 +103,43 @@ class DiGSegPipeline(DiffusionPipeline):  # type: ignore[misc]
         self.register_to_config(recommended=dict(recommended or {}))
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str], **kwargs: Any) -> DiGSegPipeline:
+    def from_pretrained(
+        cls, folder: str | os.PathLike[str] = DEFAULT, **kwargs: Any
+    ) -> DiGSegPipeline:
         """Load a pipeline folder (safetensors only, no remote code, no network for a folder).
+
+        Parameters
+        ----------
+        folder
+            A folder, the name of a model of `digseg.model.registry`, or an id on the hub.
+        kwargs
+            Those of diffusers. The precision is float32 unless one is given, whatever the weights
+            are stored in.
 
         Raises
         ------
         ModelError
             The folder is no pipeline of this kind, or weights are missing or unreadable.
         """
-        path = Path(folder)
+        path = folder_of(folder)
         if path.is_dir() and not (path / "model_index.json").exists():
             raise ModelError(f"{path} is no model: it has no model_index.json.")
         kwargs.setdefault("use_safetensors", True)
         if path.is_dir():
             kwargs.setdefault("local_files_only", True)
-            _refuse_pickles(path)
+            refuse_code(path)
         try:
-            pipeline: DiGSegPipeline = super().from_pretrained(folder, **kwargs)
-            return pipeline
+            source = path if path.is_dir() else folder
+            pipeline: DiGSegPipeline = super().from_pretrained(source, **kwargs)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             if isinstance(error, ModelError):
                 raise
             first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise ModelError(f"The model {folder} can't be loaded: {first}") from error
+        if "dtype" not in kwargs and "torch_dtype" not in kwargs:
+            # transformers keeps the stored precision, diffusers doesn't: they have to agree.
+            pipeline.to(torch.float32)
+        return pipeline
 
     @classmethod
     def from_stable_diffusion(cls, folder: str | os.PathLike[str], **kwargs: Any) -> DiGSegPipeline:
@@ -143,7 +157,7 @@ class DiGSegPipeline(DiffusionPipeline):  # type: ignore[misc]
 
     @property
     def multiple(self) -> int:
-        """Sides of a picture are multiples of this many pixels."""
+        """The network sees pictures whose sides are multiples of this many pixels."""
         levels = len(self.unet.config.block_out_channels) - 1
         return int(8 * 2**levels)
 
@@ -163,11 +177,6 @@ class DiGSegPipeline(DiffusionPipeline):  # type: ignore[misc]
         """
         if image.ndim != 4 or image.shape[1] != 3:
             raise UsageError(f"Pictures have the shape [N, 3, H, W], not {list(image.shape)}.")
-        if image.shape[-1] % self.multiple or image.shape[-2] % self.multiple:
-            raise UsageError(
-                f"The sides of a picture have to be multiples of {self.multiple}, "
-                f"not {image.shape[-1]} x {image.shape[-2]}."
-            )
         low, high = float(image.min()), float(image.max())
         if not (low >= -1e-4 and high <= 1 + 1e-4):
             raise UsageError(f"Pixels lie in [0, 1], not in [{low:.3g}, {high:.3g}].")
@@ -191,8 +200,9 @@ class DiGSegPipeline(DiffusionPipeline):  # type: ignore[misc]
         Parameters
         ----------
         image
-            A PIL picture, several of one size, or pixels ``[N, 3, H, W]`` in [0, 1] (NumPy or
-            torch), H and W multiples of `multiple`.
+            A PIL picture, several of one size, bytes ``[H, W]``, ``[H, W, 3]`` or
+            ``[N, H, W, 3]`` (NumPy), or pixels ``[N, 3, H, W]`` in [0, 1] (NumPy or torch).
+            Up to the next multiple of `multiple` the network sees black.
         prompt
             K phrases; a list of phrases in the place of one is read together, as synonyms.
         num_inference_steps
@@ -212,6 +222,9 @@ class DiGSegPipeline(DiffusionPipeline):  # type: ignore[misc]
         asked = [prompt] if isinstance(prompt, str) else list(prompt)
         prompts = [[p] if isinstance(p, str) else list(p) for p in asked]
         self.check_inputs(pixels, prompts, num_inference_steps, ensemble_size)
+        rows, columns = pixels.shape[-2:]
+        beyond = (0, -columns % self.multiple, 0, -rows % self.multiple)
+        pixels = functional.pad(pixels, beyond)  # black, as beyond a picture in training
 
         # 1. Text and picture, each once
         text = self.encode_prompts(prompts)  # K rows
@@ -226,7 +239,7 @@ class DiGSegPipeline(DiffusionPipeline):  # type: ignore[misc]
         ]  # [N,K,H,W] each
 
         # 3. Mean and spread of the ensemble
-        stacked = torch.stack(members)  # [E,N,K,H,W]
+        stacked = torch.stack(members)[..., :rows, :columns]  # [E,N,K,H,W]
         masks = stacked.mean(0).float().cpu().numpy()
         spread = stacked.std(0, correction=0).float().cpu().numpy() if ensemble_size > 1 else None
         return DiGSegOutput(masks, spread) if return_dict else (masks, spread)
@@ -319,29 +332,3 @@ def _renoised(scheduler: Any, z_t: Tensor, z_0: Tensor, now: int, after: int) ->
     abar, abar_next = (scheduler.alphas_cumprod[t].to(z_0) for t in (now, after))
     eps = (z_t - abar.sqrt() * z_0) / (1 - abar).sqrt()
     return torch.as_tensor(abar_next.sqrt() * z_0 + (1 - abar_next).sqrt() * eps)
-
-
-def to_pixels(image: Any) -> Tensor:
-    """Pictures in any of the forms that people have, as ``[N, 3, H, W]`` in [0, 1]."""
-    if isinstance(image, Tensor):
-        return image if image.ndim == 4 else image[None]
-    if isinstance(image, Image.Image):
-        image = [image]
-    if isinstance(image, (list, tuple)) and image and isinstance(image[0], Image.Image):
-        stack = np.stack([np.asarray(i.convert("RGB"), np.float32) / 255 for i in image])
-        return torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous()
-    array = np.ascontiguousarray(image, dtype=np.float32)
-    return torch.from_numpy(array if array.ndim == 4 else array[None])
-
-
-def _refuse_pickles(folder: Path) -> None:
-    """A folder whose weights are pickles is refused, whatever else it holds."""
-    for file in sorted(folder.rglob("*")):
-        pickled = file.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-        if pickled and not any(file.parent.glob("*.safetensors")):
-            raise ModelError(
-                f"{file} is a pickle, which can run code when it is opened: "
-                "convert the weights to safetensors first."
-            )
-        if file.suffix == ".py":
-            raise ModelError(f"{file} is code: a model folder may hold weights and JSON only.")

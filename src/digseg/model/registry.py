@@ -147,3 +147,30 @@ def describe(folder: Path, name: str, shipped: bool) -> ModelInfo:
         summary=summary[1].strip() if summary else "",
         components=components,
     )
+
+
+def folder_of(model: str | os.PathLike[str]) -> Path:
+    """The folder of the model that is here by this name, else the path itself."""
+    folder = Path(model)
+    if folder.is_dir():
+        return folder
+    return next((info.folder for info in list_models() if info.name == str(model)), folder)
+
+
+def refuse_code(folder: Path) -> None:
+    """Refuse a folder with code, or whose weights are pickles, whatever else it holds.
+
+    Raises
+    ------
+    ModelError
+        Names the file.
+    """
+    for file in sorted(folder.rglob("*")):
+        pickled = file.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+        if pickled and not any(file.parent.glob("*.safetensors")):
+            raise ModelError(
+                f"{file} is a pickle, which can run code when it is opened: "
+                "convert the weights to safetensors first."
+            )
+        if file.suffix == ".py":
+            raise ModelError(f"{file} is code: a model folder may hold weights and JSON only.")
