@@ -71,6 +71,9 @@ def test_a_mix_is_read_before_the_pictures_and_its_unknown_names_are_told(
     gone = _train(model, tmp_path / "other", tmp_path / "no-data", "--mix", str(mix))
     assert main(gone) == 3
     assert "'sets' has to be an object of names" in capsys.readouterr().err
+    mix.write_text('{"sets": {"one": {"weight": "2"}}}')
+    assert main(gone) == 3
+    assert "'weight' of one is '2'" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
 
 

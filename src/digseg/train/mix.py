@@ -22,6 +22,9 @@ from digseg.errors import DatasetError
 from digseg.train.augment import AugmentSettings
 from digseg.train.pack import SetInfo
 
+#: Keys of an entry that say how pictures are changed.
+_LOOKS = frozenset(item.name for item in fields(AugmentSettings))
+
 
 @dataclass(frozen=True)
 class Share:
@@ -41,7 +44,7 @@ def read_mix(file: str | Path | None) -> Mapping[str, Any]:
     Raises
     ------
     DatasetError
-        The file is missing or no valid mix.
+        The file is missing or no valid mix, or one of its entries has an unknown key or value.
     """
     try:
         if file is None:
@@ -64,6 +67,7 @@ def read_mix(file: str | Path | None) -> Mapping[str, Any]:
     for name, entry in entries:
         if not isinstance(entry, dict):
             raise DatasetError(f"In the mix {file} the entry {name!r} has to be an object.")
+        _check_entry(name, entry)
     return mix
 
 
@@ -82,19 +86,14 @@ def shares(infos: Sequence[SetInfo], mix: Mapping[str, Any]) -> dict[str, Share]
     DatasetError
         An entry of the mix is unknown.
     """
-    known = {item.name for item in fields(AugmentSettings)}
     result = {}
     for info in infos:
         entry: dict[str, Any] = {"region": info.domain}
         entry |= mix.get("default", {})
         entry |= mix.get("domains", {}).get(info.domain, {})
         entry |= mix.get("sets", {}).get(info.name, {})
-        unknown = set(entry) - known - {"weight", "region", "prompts", "groups", "lungs"}
-        if unknown:
-            raise DatasetError(f"The mix has an unknown entry {sorted(unknown)[0]!r}.")
-        for key, value in entry.items():
-            _check(info.name, key, value)
-        augment = {key: entry.pop(key) for key in known & set(entry)}
+        _check_entry(info.name, entry)
+        augment = {key: entry.pop(key) for key in _LOOKS & set(entry)}
         if "scales" in augment:
             augment["scales"] = tuple(augment["scales"])
         result[info.name] = replace(Share(**entry), augment=AugmentSettings(**augment))
@@ -106,8 +105,16 @@ def shares(infos: Sequence[SetInfo], mix: Mapping[str, Any]) -> dict[str, Share]
     return result
 
 
+def _check_entry(name: str, entry: Mapping[str, Any]) -> None:
+    """Refuse a key or a value that training would stumble over later, or never notice."""
+    unknown = set(entry) - _LOOKS - {"weight", "region", "prompts", "groups", "lungs"}
+    if unknown:
+        raise DatasetError(f"The mix has an unknown entry {sorted(unknown)[0]!r}.")
+    for key, value in entry.items():
+        _check(name, key, value)
+
+
 def _check(name: str, key: str, value: Any) -> None:
-    """Refuse a value that training would stumble over later, or never notice."""
     if key == "region":
         good, wanted = isinstance(value, str), "a word"
     elif key in ("flips", "quarter_turns", "lungs"):
