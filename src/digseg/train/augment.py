@@ -65,6 +65,9 @@ class AugmentSettings:
         Chance that buildings get roofs of other colours, where its set names buildings.
     nodule
         Chance that a made-up tumour lies in its lungs, where its set names lung tumours.
+    heart
+        Chance that a made-up heart, cut across its axis, lies in a slice of an MR scan; the set may
+        name none of the heart's parts itself.
     """
 
     size: int = 256
@@ -89,6 +92,7 @@ class AugmentSettings:
     transplant: float = 0.0
     roofs: float = 0.0
     nodule: float = 0.0
+    heart: float = 0.0
 
 
 def view(

@@ -16,6 +16,7 @@ import numpy as np
 from digseg.errors import DatasetError
 from digseg.train.augment import view
 from digseg.train.drawn.fields import with_fields
+from digseg.train.drawn.hearts import with_heart, with_heart_classes
 from digseg.train.drawn.nodules import with_nodule
 from digseg.train.drawn.rivers import with_river
 from digseg.train.drawn.roofs import with_other_roofs
@@ -91,9 +92,12 @@ class Sampler:
             raise DatasetError("There is no picture to train on.")
         self.pictures = dict(pictures)
         for place, info in enumerate(self.infos):
+            more, marked = info, pictures[info.name]
             if shares[info.name].lungs:
-                more, marked = with_lungs(info, pictures[info.name])
-                self.infos[place], self.pictures[info.name] = more, marked
+                more, marked = with_lungs(more, marked)
+            if shares[info.name].augment.heart:
+                more, marked = with_heart_classes(more, marked)
+            self.infos[place], self.pictures[info.name] = more, marked
         self.shares = shares
         weights = np.array([shares[info.name].weight for info in self.infos], float)
         if not weights.any():
@@ -150,6 +154,8 @@ class Sampler:
             tumour = self._told(info, picture, "lung tumour")
             if tumour is not None:
                 picture, aim = with_nodule(picture, tumour, rng), tumour
+        if share.augment.heart and rng.random() < share.augment.heart:
+            picture, aim = with_heart(picture, info, rng)
         like = self._like(info, share, rng)
         image, labels = view(picture, share.augment, rng, aim, like, self.kinds[info.name])
         image, labels = self._added(info, picture, image, labels, rng)
