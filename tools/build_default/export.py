@@ -44,7 +44,7 @@ def export(trained: Path, folder: Path, recommended: dict[str, Any]) -> int:
     shutil.rmtree(partial, ignore_errors=True)
     pipeline.save_pretrained(partial)
     for file in partial.rglob("*.json"):
-        _forget_paths(file)
+        _tidy(file)
     for name in PAPERS:
         if (folder / name).exists():
             shutil.copy2(folder / name, partial / name)
@@ -56,10 +56,15 @@ def export(trained: Path, folder: Path, recommended: dict[str, Any]) -> int:
     return size
 
 
-def _forget_paths(file: Path) -> None:
-    """Drop where the parts were on the machine that trained them."""
+def _tidy(file: Path) -> None:
+    """Drop where parts were on the machine that trained them, and what no part expects to read."""
     text = json.loads(file.read_text(encoding="utf-8"))
-    if isinstance(text, dict) and text.pop("_name_or_path", None) is not None:
+    if not isinstance(text, dict):
+        return
+    dropped = ["_name_or_path"]
+    if text.get("_class_name") == "AutoencoderTiny":
+        dropped.append("block_out_channels")  # it writes this itself, and warns when it reads it
+    if any(text.pop(key, None) is not None for key in dropped):
         file.write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
 
 
