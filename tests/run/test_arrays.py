@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 import xarray
+from PIL import Image
 
 from digseg.errors import UsageError
 from digseg.raster import Raster, Volume
@@ -35,6 +37,26 @@ def test_axes(shape: tuple[int, ...], kind: str, expected: tuple[type, tuple[int
 def test_nonsense_is_refused(image: object) -> None:
     with pytest.raises(UsageError):
         to_image(image)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGB", "RGBA", "CMYK"])
+def test_pictures_of_pillow(mode: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels).convert(mode)
+    image = to_image(picture)
+    assert isinstance(image, Raster)
+    colours = "L" if mode == "1" else "RGB"
+    seen = np.asarray(picture if mode in ("L", "RGBA") else picture.convert(colours))
+    expected = seen[None] if seen.ndim == 2 else np.moveaxis(seen, -1, 0)
+    np.testing.assert_array_equal(image.data, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float64, torch.bfloat16])
+def test_tensors_of_torch(dtype: torch.dtype) -> None:
+    given = torch.arange(3 * 40 * 50).reshape(3, 40, 50).remainder(200).to(dtype)
+    image = to_image(given.clone().requires_grad_(dtype.is_floating_point))
+    assert isinstance(image, Raster)
+    np.testing.assert_array_equal(image.data, given.float().numpy())
 
 
 def test_dimensions_are_read_by_name() -> None:

@@ -28,22 +28,18 @@ _DIMS: dict[str, tuple[str, ...]] = {
 def to_image(
     image: Any, *, kind: Literal["auto", "raster", "volume"] = "auto", grid: Grid | None = None
 ) -> Raster | Volume:
-    """A raster or volume from a value, an array or a `DataArray`.
+    """A raster or volume from a value, an array, a picture of Pillow or a `DataArray`.
 
     Raises
     ------
     UsageError
-        The array has no axes that make sense.
+        The array has no axes that make sense, or it is none.
     """
     if isinstance(image, (Raster, Volume)):
         return image
     if _is_dataarray(image):
         return _from_xarray(image, grid)
-    if not hasattr(image, "shape") or not hasattr(image, "dtype"):
-        raise UsageError(
-            f"A {type(image).__name__} can't be segmented: "
-            "give a path, an array or an xarray.DataArray."
-        )
+    image = _as_array(image)
     if np.dtype(image.dtype).kind not in "uifb":
         raise UsageError(f"Pixels of type {image.dtype} can't be segmented: give real numbers.")
     shape = tuple(image.shape)
@@ -87,6 +83,23 @@ def mask_to_xarray(mask: Mask, labels: LabelArray) -> xarray.DataArray:
 
 def _is_dataarray(image: Any) -> bool:
     return type(image).__module__.startswith("xarray") and type(image).__name__ == "DataArray"
+
+
+def _as_array(image: Any) -> Any:
+    """Lazy arrays as they are; Pillow's pictures and torch's tensors as NumPy sees them."""
+    name = type(image).__module__.partition(".")[0]
+    if name == "PIL":
+        flat = image.mode in ("L", "I", "I;16", "F", "RGB", "RGBA")
+        return np.asarray(image if flat else image.convert("L" if image.mode == "1" else "RGB"))
+    if name == "torch":
+        image = image.detach().cpu()  # NumPy knows no bfloat16
+        return (image.float() if image.is_floating_point() else image).numpy()
+    if not hasattr(image, "shape") or not hasattr(image, "dtype"):
+        raise UsageError(
+            f"An object of the type {type(image).__name__} can't be segmented: "
+            "give a path, an array, a picture of Pillow or an xarray.DataArray."
+        )
+    return image
 
 
 def _looks_like_volume(shape: tuple[int, ...]) -> bool:
