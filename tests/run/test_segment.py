@@ -239,3 +239,16 @@ def test_bad_requests_are_refused_before_any_work(
     with pytest.raises(error):
         digseg.segment(**values)  # type: ignore[arg-type]
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_closed_result_says_that_its_probabilities_are_gone(scene: Path, tmp_path: Path) -> None:
+    with digseg.segment(scene, "red", model=MODEL, tile=64, overlap=16) as got:
+        mask = got.mask
+        labels = got.labels
+    assert set(np.unique(labels)) == {0, 1, mask.nodata}
+    for read in (lambda: got.labels, lambda: got.probabilities, lambda: mask.labels[:]):
+        with pytest.raises(InputNotFoundError, match="Keep the result open"):
+            read()
+    with pytest.raises(InputNotFoundError, match="Keep the result open"):
+        got.save(tmp_path / "late.tif")
+    assert not list(tmp_path.glob("*late*"))

@@ -17,9 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
-from zarr.core.buffer import Buffer
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
+from digseg.errors import InputNotFoundError
 from digseg.journal import sync_folder
 
 #: Size and CRC-32 of a file.
@@ -38,6 +40,24 @@ class DurableStore(LocalStore):
         written, self._written = self._written, {}
         return written
 
+    async def get(
+        self,
+        key: str,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """As in `LocalStore`; but pixels of a store that was deleted are not pending ones.
+
+        Raises
+        ------
+        InputNotFoundError
+            The whole store is gone.
+        """
+        found = await super().get(key, prototype, byte_range)
+        if found is None and "/c/" in key and not self.root.exists():
+            raise gone(self.root)
+        return found
+
     async def set(self, key: str, value: Buffer) -> None:
         if not self._is_open:
             await self._open()
@@ -49,6 +69,14 @@ class DurableStore(LocalStore):
     def put(self, path: Path, content: bytes | bytearray | memoryview) -> None:
         """Write one file whole or not at all; tests inject their faults here."""
         write_whole(path, content)
+
+
+def gone(store: Path) -> InputNotFoundError:
+    """What is said of a store that was deleted while somebody still reads it."""
+    return InputNotFoundError(
+        f"The probabilities in {store} are gone: those of a run without 'probabilities' are "
+        "deleted with its result. Keep the result open while it is read, or name a folder for them."
+    )
 
 
 def write_whole(path: Path, content: bytes | bytearray | memoryview) -> None:

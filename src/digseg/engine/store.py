@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from digseg.engine.durable import DurableStore, Seal
+from digseg.engine.durable import DurableStore, Seal, gone
 from digseg.engine.plan import Block, Plan
 from digseg.errors import CorruptInputError, InputNotFoundError
 from digseg.journal import Journal
@@ -149,7 +149,14 @@ class ProbabilityStore:
     def array(self, name: str) -> zarr.Array[Any]:
         import zarr
 
-        found = self.group[name]
+        try:
+            found = self.group[name]
+        except KeyError:
+            if not self.path.exists():
+                raise gone(self.path) from None
+            raise CorruptInputError(
+                f"{self.path} lacks the array {name}: it is no whole probability store."
+            ) from None
         if not isinstance(found, zarr.Array):
             raise CorruptInputError(f"{self.path}: {name} is no array.")
         return found

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from digseg.errors import CorruptInputError, UsageError
 from digseg.grid import Grid
@@ -16,6 +17,9 @@ from digseg.io.files import identity
 from digseg.lazy import Bounds, WindowArray, box
 from digseg.raster import Volume
 from digseg.types import AnyArray, LazyArray
+
+#: From RAS+ to LPS, and back.
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 #: Bytes of labels that are computed at once for a file.
 _SLAB = 32 << 20
@@ -26,6 +30,16 @@ def identity_of(paths: Sequence[Path]) -> str:
     if len(paths) == 1:
         return identity(paths[0])
     return hashlib.sha256("".join(identity(path) for path in paths).encode()).hexdigest()
+
+
+def affine_of_itk(spacing: ArrayLike, origin: ArrayLike, direction: ArrayLike) -> AnyArray:
+    """Voxel index to RAS+ millimetres from what ITK says of an image, which is LPS."""
+    lps = np.eye(4)
+    lps[:3, :3] = np.asarray(direction) * np.asarray(spacing)
+    lps[:3, 3] = origin
+    # Row by row, as in the writer of NRRD; no negative zeros.
+    affine: AnyArray = lps * np.diag(LPS)[:, None] + 0.0
+    return affine
 
 
 def patient_grid(shape: tuple[int, int, int], affine: AnyArray, name: str) -> Grid:

@@ -21,6 +21,8 @@ from digseg.io._itk_header import ItkHeader, parse
 from digseg.io._itk_reader import Loaded, open_reader, reason
 from digseg.io._packed import Packing
 from digseg.io._volumes import (
+    LPS,
+    affine_of_itk,
     identity_of,
     patient_grid,
     slabs,
@@ -35,8 +37,6 @@ from digseg.raster import Mask, Raster, Source, Volume
 from digseg.types import AnyArray, LazyArray
 
 __all__ = ["info", "read", "read_mask", "refuse", "sniff", "write"]
-
-_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 #: MetaIO reads a header line into a buffer of 32 KiB.
 _LONGEST_LINE = 30_000
@@ -64,7 +64,7 @@ def _volume(path: str, header: ItkHeader, time: int, *, keep: bool = True) -> Vo
     point = time_point(time, header.time_points, place.name)
     reader = open_reader(place)
     spacing, origin, direction = _geometry(reader, place)
-    affine = _affine(spacing, origin, direction)
+    affine = affine_of_itk(spacing, origin, direction)
     if header.affine is not None and np.allclose(header.affine, affine, rtol=1e-9, atol=1e-9):
         affine = header.affine  # as written: ITK splits it in length and direction, and rounds
     data, values = _voxels(place, header, reader, point), None
@@ -141,8 +141,8 @@ def _write_meta(mask: Mask, path: Path, source: Raster | Volume | None) -> None:
     meta = {**(source.meta if source is not None else {}), **mask.meta}
     geometry = meta.get("itk_geometry")
     # The source's own numbers, where they still speak of this grid: equal to the bit.
-    if geometry is None or not np.array_equal(_affine(*geometry), mask.grid.matrix):
-        lps = _LPS @ mask.grid.matrix
+    if geometry is None or not np.array_equal(affine_of_itk(*geometry), mask.grid.matrix):
+        lps = LPS @ mask.grid.matrix
         spacing = np.linalg.norm(lps[:3, :3], axis=0)
         geometry = spacing, lps[:3, 3], lps[:3, :3] / spacing
     image.SetSpacing([float(value) for value in geometry[0]])
@@ -160,7 +160,7 @@ def _write_meta(mask: Mask, path: Path, source: Raster | Volume | None) -> None:
 
 def _write_nrrd(mask: Mask, path: Path) -> None:
     """NRRD with the affine's own numbers, which ITK's writer would round."""
-    lps = _LPS @ mask.grid.matrix + 0.0
+    lps = LPS @ mask.grid.matrix + 0.0
     vectors = [f"({','.join(repr(float(v)) for v in column)})" for column in lps[:3].T]
     dtype = np.dtype(mask.labels.dtype)
     lines = [
@@ -209,15 +209,6 @@ def _geometry(reader: Any, path: Path) -> tuple[AnyArray, AnyArray, AnyArray]:
     origin[:m] = reader.GetOrigin()[:m]
     direction[:m, :m] = np.reshape(reader.GetDirection(), (n, n))[:m, :m]
     return spacing, origin, direction
-
-
-def _affine(spacing: AnyArray, origin: AnyArray, direction: AnyArray) -> AnyArray:
-    lps = np.eye(4)
-    lps[:3, :3] = np.asarray(direction) * np.asarray(spacing)
-    lps[:3, 3] = origin
-    # Row by row, as in `_nrrd_affine`; no negative zeros.
-    affine: AnyArray = lps * np.diag(_LPS)[:, None] + 0.0
-    return affine
 
 
 def _voxels(path: Path, header: ItkHeader, reader: Any, point: int) -> LazyArray:

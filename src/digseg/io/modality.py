@@ -39,17 +39,18 @@ def of_dicom(text: str) -> Modality:
 
 
 def guess(
-    voxels: LazyArray, path: Path, intent: int = 0, values: AnyArray | None = None
+    voxels: LazyArray, path: Path | None, intent: int = 0, values: AnyArray | None = None
 ) -> tuple[Modality, str]:
     """Modality and the reason for it, as a note for people.
 
     A JSON sidecar of BIDS comes first, then the values: at least 1 % below -200 (air) and none
     outside what Hounsfield units can be is CT; at most 5 % negative, none of them deep, and more
     than 64 different values is MR; everything else (label maps, statistics) is ``"other"``.
-    ``values`` are those at `places`, where somebody has them already.
+    ``values`` are those at `places`, where somebody has them already; voxels that come from no
+    file have no ``path``.
     """
-    told = _bids(path)
-    if told is not None:
+    told = None if path is None else _bids(path)
+    if told is not None and path is not None:
         return of_dicom(told), f"modality {told} by the sidecar {sidecar_of(path).name}"
     if intent == _LABELS:
         return "other", "modality other: the header says label map"
@@ -66,13 +67,13 @@ def guess(
     return "other", "modality other: the values are neither those of a CT nor of an MR"
 
 
-def of_array(voxels: LazyArray, path: Path) -> tuple[Modality, str]:
-    """Modality of an array whose format knows none, and the note: a CT or ``"other"``.
+def of_array(voxels: LazyArray, path: Path | None) -> tuple[Modality, str]:
+    """Modality of an array that says nothing of it, and the note: a CT or ``"other"``.
 
-    Stacks of a microscope and probabilities come in such files, too, so that nothing but a CT is
+    Stacks of a microscope and probabilities come as such, too, so that nothing but a CT is
     told by the values; unsigned ones hold no Hounsfield units and are not sampled.
     """
-    told = _bids(path)
+    told = None if path is None else _bids(path)
     if told is None and np.dtype(voxels.dtype).kind not in "if":
         return "other", "modality other: unsigned values are no Hounsfield units"
     kind, note = guess(voxels, path)

@@ -189,8 +189,8 @@ def segment(
     Parameters
     ----------
     image
-        Path or URL of a raster or volume, a NumPy or dask array, a tensor of torch, a picture of
-        Pillow, or an `xarray.DataArray`.
+        Path or URL of a raster or volume, a NumPy or dask array, a tensor of torch, or an image
+        of Pillow, SimpleITK, nibabel or xarray (a `DataArray`).
         Arrays are ``[y, x]``, ``[band, y, x]``, ``[y, x, 3 or 4]`` or, with ``kind="volume"``,
         ``[z, y, x]``; a three-axis array whose first axis is longer than 16 is taken as a volume.
     prompts

@@ -1,13 +1,16 @@
-"""Arrays in memory, and `xarray.DataArray`, as rasters and volumes; and back."""
+"""Arrays in memory, and images of other libraries, as rasters and volumes; and back."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from digseg.errors import UsageError
 from digseg.grid import Grid
+from digseg.io import modality
+from digseg.io.held import volume_of
 from digseg.raster import Mask, Raster, Volume
 from digseg.types import LabelArray
 
@@ -28,17 +31,24 @@ _DIMS: dict[str, tuple[str, ...]] = {
 def to_image(
     image: Any, *, kind: Literal["auto", "raster", "volume"] = "auto", grid: Grid | None = None
 ) -> Raster | Volume:
-    """A raster or volume from a value, an array, a picture of Pillow or a `DataArray`.
+    """A raster or volume from a value, an array, or an image of another library.
+
+    An array of a volume is a CT where its values are Hounsfield units.
 
     Raises
     ------
     UsageError
         The array has no axes that make sense, or it is none.
+    UnsupportedInputError
+        An image of SimpleITK or nibabel is no volume.
     """
     if isinstance(image, (Raster, Volume)):
         return image
     if _is_dataarray(image):
         return _from_xarray(image, grid)
+    held = volume_of(image)
+    if held is not None:
+        return held if grid is None else replace(held, grid=grid)
     image = _as_array(image)
     if np.dtype(image.dtype).kind not in "uifb":
         raise UsageError(f"Pixels of type {image.dtype} can't be segmented: give real numbers.")
@@ -46,7 +56,8 @@ def to_image(
     if kind == "volume" or (kind == "auto" and _looks_like_volume(shape)):
         if len(shape) != 3:
             raise UsageError(f"A volume is [z, y, x], not an array of shape {shape}.")
-        return Volume(image, grid or Grid.of(shape, space="patient", unit="millimetre"))
+        place = grid or Grid.of(shape, space="patient", unit="millimetre")
+        return Volume(image, place, modality.of_array(image, None)[0])
     if len(shape) == 2:
         image = image[None]
     elif len(shape) == 3 and shape[-1] in (3, 4) and shape[0] > _MOST_BANDS:
@@ -97,7 +108,7 @@ def _as_array(image: Any) -> Any:
     if not hasattr(image, "shape") or not hasattr(image, "dtype"):
         raise UsageError(
             f"An object of the type {type(image).__name__} can't be segmented: "
-            "give a path, an array, a picture of Pillow or an xarray.DataArray."
+            "give a path, an array, or an image of Pillow, SimpleITK, nibabel or xarray."
         )
     return image
 
@@ -123,7 +134,8 @@ def _from_xarray(array: xarray.DataArray, grid: Grid | None) -> Raster | Volume:
     if "z" in by_role:
         ordered = array.transpose(by_role["z"], by_role["y"], by_role["x"])
         shape = tuple(int(side) for side in ordered.shape)
-        return Volume(ordered.data, grid or Grid.of(shape, space="patient", unit="millimetre"))
+        place = grid or Grid.of(shape, space="patient", unit="millimetre")
+        return Volume(ordered.data, place, modality.of_array(ordered.data, None)[0])
     ordered = (
         array.transpose(by_role["y"], by_role["x"])
         if "band" not in by_role
