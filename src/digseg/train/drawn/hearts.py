@@ -89,13 +89,15 @@ def _anatomy(
 ) -> dict[str, BoolArray]:
     """The parts of `PARTS`, papillary muscles, the lung beside and what surrounds all of them."""
     ring = _disc(shape, centre, radius, 0.03, rng)
-    inner = rng.uniform(0.45, 0.82)  # at the end of systole the walls are thick
+    inner = rng.uniform(0.3, 0.82)  # at the end of systole the walls are thick
     cavity = _disc(shape, centre + rng.normal(0, 0.04, 2) * radius, inner * radius, 0.05, rng)
     cavity &= ndimage.binary_erosion(ring, iterations=2)  # a wall all around
     # The right ventricle lies where the viewer's left is, mostly; up to a right angle off.
     angle = np.pi + rng.normal(0, 0.5)
     aside = np.array([np.sin(angle), np.cos(angle)])
-    reach = rng.uniform(0.75, 1.25)
+    reach = rng.uniform(
+        0.4, 1.25
+    )  # from a thin crescent to a ventricle that is wider than the ring
     wide = _disc(shape, centre + aside * reach * radius, radius * rng.uniform(0.8, 1.2), 0.07, rng)
     right = wide & ~ndimage.binary_dilation(ring, iterations=1)
     muscles = np.zeros(shape, bool)
@@ -142,8 +144,8 @@ def _painted(
     grey: Float32Array, parts: Mapping[str, BoolArray], radius: float, rng: np.random.Generator
 ) -> UInt8Array:
     """The slice with the parts in greys of their own, ``uint8 [H, W]``."""
-    blood = rng.uniform(140, 255)
-    muscle = rng.uniform(0.1, 0.6) * blood
+    blood = rng.uniform(80, 255)
+    muscle = rng.uniform(0.1, 0.75) * blood
     fat = rng.uniform(0.5, 1.1) * blood if rng.random() < 0.6 else rng.uniform(0.1, 0.9) * muscle
     layers = (
         ("lung", rng.uniform(0, 0.5) * muscle),
