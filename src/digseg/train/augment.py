@@ -59,6 +59,8 @@ class AugmentSettings:
         Chance that a made-up river runs through it, where its set names water.
     fields
         Chance that a part of it is made-up farmland, where its set names crops.
+    as_radar
+        Chance that it is shown as a radar might see it, where its set names water.
     transplant
         Chance that things of another picture of the set are set into it, at another size.
     roofs
@@ -89,6 +91,7 @@ class AugmentSettings:
     cut: float = 0.0
     river: float = 0.0
     fields: float = 0.0
+    as_radar: float = 0.0
     transplant: float = 0.0
     roofs: float = 0.0
     nodule: float = 0.0

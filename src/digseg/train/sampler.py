@@ -18,6 +18,7 @@ from digseg.train.augment import view
 from digseg.train.drawn.fields import with_fields
 from digseg.train.drawn.hearts import with_heart, with_heart_classes
 from digseg.train.drawn.nodules import with_nodule
+from digseg.train.drawn.radar import as_radar
 from digseg.train.drawn.rivers import with_river
 from digseg.train.drawn.roofs import with_other_roofs
 from digseg.train.drawn.transplants import transplanted
@@ -177,7 +178,7 @@ class Sampler:
         labels: UInt8Array,
         rng: np.random.Generator,
     ) -> tuple[Float32Array, UInt8Array]:
-        """The crop with pieces of another picture, farmland or a river, by its set's share."""
+        """The crop with what is drawn into it, by its set's share; last of all as a radar's."""
         chances = self.shares[info.name].augment
         for chance, add in ((chances.cut, laid_over), (chances.transplant, transplanted)):
             if chance and rng.random() < chance:
@@ -196,6 +197,11 @@ class Sampler:
             water = self._told(info, picture, "water")
             if water is not None:
                 image, labels = with_river(image, labels, water, rng)
+        if chances.as_radar and rng.random() < chances.as_radar:
+            water = self._told(info, picture, "water")
+            if water is not None:
+                built = self._told(info, picture, "built-up area")
+                image = as_radar(image, labels, water, rng, built)
         return image, labels
 
     def _other(
