@@ -64,8 +64,9 @@ def _tidy(file: Path) -> None:
     dropped = ["_name_or_path"]
     if text.get("_class_name") == "AutoencoderTiny":
         dropped.append("block_out_channels")  # it writes this itself, and warns when it reads it
-    if any(text.pop(key, None) is not None for key in dropped):
-        file.write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
+    kept = {key: value for key, value in text.items() if key not in dropped}
+    if kept != text:
+        file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 
 def main() -> None:

@@ -138,7 +138,9 @@ class DiGSegPipeline(DiffusionPipeline):  # type: ignore[misc]
             raise ModelError(f"The model {folder} can't be loaded: {first}") from error
         if "dtype" not in kwargs and "torch_dtype" not in kwargs:
             # transformers keeps the stored precision, diffusers doesn't: they have to agree.
-            pipeline.to(torch.float32)
+            for part in pipeline.components.values():
+                if isinstance(part, torch.nn.Module):
+                    torch.nn.Module.to(part, torch.float32)  # the class's own warns of nothing
         return pipeline
 
     @classmethod
