@@ -24,9 +24,11 @@ class Gate:
         self.open = threading.Event()
         self.open.set()
         self.readers: set[int] = set()
+        self.asked = threading.Event()
 
     def __getitem__(self, key: Any) -> Any:
         self.readers.add(threading.get_ident())
+        self.asked.set()
         assert self.open.wait(10)
         return self.values[key]
 
@@ -94,7 +96,8 @@ def test_every_answer_is_true_when_no_run_goes_and_in_other_threads(scene: Any) 
 def test_what_is_no_longer_looked_at_is_not_computed(scene: Any) -> None:
     scene.gate.open.clear()
     (labels,) = scene.live.levels
-    labels[:, :512]  # the thread begins with this one
+    labels[:, :512]  # the thread begins with this one ...
+    assert scene.gate.asked.wait(10)  # ... and has begun
     labels[:, 512:]
     labels[:, :512]  # the person went back before the other one was begun
     scene.gate.open.set()

@@ -43,11 +43,11 @@ def test_a_volume_in_memory_is_that_of_its_file(file: Path, library: str, tmp_pa
     np.testing.assert_allclose(volume.grid.matrix, read.grid.matrix, atol=1e-5)
     assert (volume.modality, read.modality) == ("CT", "CT")
     out = tmp_path / "mask.nii.gz"
-    with digseg.segment(held, "bright", output=out, model=Brightness(), memory="1GiB") as found:
+    with digseg.segment(held, "bright", output=out, model=Brightness()) as found:
         written = nib.Nifti1Image.from_filename(out)
         assert np.array_equal(found.labels, np.asarray(written.dataobj).T)
         assert 0 < found.labels.mean() < 1
-        with digseg.segment(file, "bright", model=Brightness(), memory="1GiB") as same:
+        with digseg.segment(file, "bright", model=Brightness()) as same:
             np.testing.assert_array_equal(same.labels, found.labels)
     np.testing.assert_allclose(written.affine, AFFINE, atol=1e-5)
 
