@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import ndimage
 
+from digseg.train.drawn.rims import within_rim
 from digseg.train.pack import IGNORE, Category, Picture, SetInfo
 from digseg.types import BoolArray, Float32Array, UInt8Array
 
@@ -128,15 +129,8 @@ def _disc(
     rng: np.random.Generator,
 ) -> BoolArray:
     """A disc, a little long in one direction and with a wavy rim."""
-    y, x = (np.mgrid[: shape[0], : shape[1]] - centre[:, None, None]).astype(np.float32)
-    turn, long = rng.uniform(0, np.pi), np.exp(rng.uniform(0, 0.12))
-    along = (x * np.cos(turn) + y * np.sin(turn)) / long
-    across = (y * np.cos(turn) - x * np.sin(turn)) * long
-    angle = np.arctan2(across, along)
-    rim = np.ones_like(angle)
-    for count in range(2, 6):
-        rim += rng.normal(0, waves * 2 / count) * np.cos(count * angle + rng.uniform(0, 2 * np.pi))
-    disc: BoolArray = np.hypot(along, across) < radius * rim.clip(0.3)
+    spreads = [waves * 2 / count for count in range(2, 6)]
+    disc: BoolArray = within_rim(shape, centre, radius, spreads, 0.12, rng) > 0
     return disc
 
 

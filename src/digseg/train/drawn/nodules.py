@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import ndimage
 
+from digseg.train.drawn.rims import within_rim
 from digseg.train.lungs import lungs_of
 from digseg.train.pack import IGNORE, Picture
 from digseg.types import Float32Array
@@ -62,15 +63,7 @@ def _shape(
     shape: tuple[int, ...], centre: np.ndarray, radius: float, rng: np.random.Generator
 ) -> Float32Array:
     """How much of each pixel a tumour covers, 0 to 1: an ellipse with a wavy or ragged rim."""
-    y, x = (np.mgrid[: shape[0], : shape[1]] - centre[:, None, None]).astype(np.float32)
-    turn, long = rng.uniform(0, np.pi), np.exp(rng.uniform(0, 0.5))
-    along = (x * np.cos(turn) + y * np.sin(turn)) / long
-    across = (y * np.cos(turn) - x * np.sin(turn)) * long
-    angle = np.arctan2(across, along)
-    rim = np.ones_like(angle)
-    for waves in range(2, 9):  # lobes, then spikes
-        size = rng.normal(0, 0.22) / np.sqrt(waves)
-        rim += size * np.cos(waves * angle + rng.uniform(0, 2 * np.pi))
-    edge = rim.clip(0.35) * radius - np.hypot(along, across)
+    spreads = [0.22 / np.sqrt(count) for count in range(2, 9)]  # lobes, then spikes
+    edge = within_rim(shape, centre, radius, spreads, 0.5, rng)
     cover: Float32Array = np.clip(edge / rng.uniform(1.0, 3.0) + 0.5, 0, 1).astype(np.float32)
     return cover
