@@ -164,7 +164,7 @@ class SegmentSettings:
         used to (see `digseg.run.magnify.magnification`).
     propagate
         Start each slice of a volume from its neighbours' results, in a second pass; `None` does
-        what the model recommends (see `digseg.run.passes.settled`).
+        what the model recommends (see `digseg.run.settled.settled`).
     scales
         How many times larger than its pixels are the model sees an image, between 0.25 and 4;
         the answers at several are averaged. Empty: once, or as the model recommends for

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -213,11 +213,24 @@ class Recommending(Brightness):
     recommended = {"propagate": True}  # noqa: RUF012 - as a model's configuration gives it
 
 
+@dataclass
+class ForSome(Brightness):
+    """Says so of some kinds of scan."""
+
+    helped: str = "CT"
+
+    @property
+    def recommended(self) -> dict[str, list[str]]:
+        return {"propagate": [self.helped]}
+
+
 @pytest.mark.parametrize(
     ("model", "asked", "settled"),
     [
         (Recommending(), {}, True),
         (Recommending(), {"propagate": False}, False),
+        (ForSome(helped="MR"), {}, True),
+        (ForSome(helped="CT"), {}, False),
         (Recommending(), {"planes": "zyx"}, False),
         (Recommending(), {"ensemble": 2}, False),
         (Brightness(), {}, False),
@@ -232,7 +245,11 @@ def test_a_second_pass_is_taken_where_the_model_recommends_it(
     body[:, 2:6, 2:6] = 100.0
     body[4] = 0.0
     with digseg.segment(
-        upright(body), ["organ"], model=model, threshold=0.4, **{**SETTINGS, **asked}
+        replace(upright(body), modality="MR"),
+        ["organ"],
+        model=model,
+        threshold=0.4,
+        **{**SETTINGS, **asked},
     ) as result:
         # The recipe says what was done, whatever a later version would choose.
         assert result.recipe["settings"]["propagate"] is settled

@@ -2,7 +2,7 @@
 
 Usage::
 
-    python tools/build_default/export.py TRAINED/pipeline -o FOLDER --propagate --canvas 256 \
+    python tools/build_default/export.py TRAINED/pipeline -o FOLDER --propagate CT --canvas 256 \
         --plane 320
 """
 
@@ -76,7 +76,9 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument(
         "--propagate",
-        action="store_true",
+        nargs="*",
+        choices=("CT", "MR", "other"),
+        metavar="MODALITY",
         help="recommend the second pass over volumes: `benchmarks volumes` says whether it helps",
     )
     parser.add_argument(
@@ -93,7 +95,9 @@ def main() -> None:
         "--scales", type=float, nargs="*", default=[], help="sizes at which pictures are seen"
     )
     args = parser.parse_args()
-    told: dict[str, Any] = {"propagate": True} if args.propagate else {}
+    told: dict[str, Any] = {}
+    if args.propagate is not None:  # named, for all volumes or for these
+        told["propagate"] = args.propagate or True
     if args.canvas:
         told["canvas"] = args.canvas
     if args.plane:

@@ -64,8 +64,9 @@ class DiGSegPipeline(DiffusionPipeline):  # type: ignore[misc]
     mask_decoder
         One-channel decoder in the VAE's place.
     recommended
-        What runs do with this model unless they are told otherwise: ``"propagate": True`` for
-        the second pass over volumes, ``"canvas"`` for the side of the black canvas on which
+        What runs do with this model unless they are told otherwise: ``"propagate"`` for
+        the second pass over volumes (true, or the modalities that it helps, such as
+        ``["CT"]``), ``"canvas"`` for the side of the black canvas on which
         small planes are shown, ``"plane"`` for the longer side at which a scan's planes are
         shown, both in pixels; ``"near_infrared"`` for the least pixel, in metres, from which
         near infrared, red and green are shown in place of natural colour; ``"scales"`` for

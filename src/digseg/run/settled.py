@@ -16,7 +16,8 @@ from digseg.types import PropagatingModel, SegmentationModel
 def settled(job: Job, image: Raster | Volume, model: SegmentationModel) -> Job:
     """The job with what its settings leave to the model.
 
-    A volume's slices start from their neighbours' results where the model recommends it, unless
+    A volume's slices start from their neighbours' results where the model recommends it (for all
+    volumes, or for some modalities), unless
     the job asks for three planes, several steps or an ensemble, each of which is another way to
     spend the time. A raster's bands are those of `recommended_bands`, its scales those of
     `recommended_scales`.
@@ -30,7 +31,9 @@ def settled(job: Job, image: Raster | Volume, model: SegmentationModel) -> Job:
     if settings.propagate is not None:
         return job
     plain = settings.planes != "zyx" and settings.steps == settings.ensemble == 1
-    wanted = plain and bool(hints.get("propagate")) and isinstance(model, PropagatingModel)
+    helps = hints.get("propagate") or False  # or the modalities in which it does
+    helps = helps if isinstance(helps, bool) else image.modality in helps
+    wanted = plain and helps and isinstance(model, PropagatingModel)
     return replace(job, settings=settings.with_(propagate=wanted))
 
 
