@@ -75,8 +75,8 @@ class Advanced(QWidget):
         )
         self.propagate = QCheckBox("second pass from neighbours")
         self.propagate.setToolTip(
-            "Volumes: each slice again, from what its neighbours gave. Better organs, more than "
-            "twice the time; a prompt can't be added to such a run."
+            "Volumes: each slice again, from what its neighbours gave. Better organs in a CT, "
+            "not in an MR, for more than twice the time; a prompt can't be added to such a run."
         )
         self.propagate.setChecked(bool(settings.propagate))
         self.largest = QCheckBox("largest part only")

@@ -39,14 +39,14 @@ def test_nonsense_is_refused(image: object) -> None:
         to_image(image)
 
 
-@pytest.mark.parametrize("mode", ["L", "1", "P", "RGB", "RGBA", "CMYK"])
+@pytest.mark.parametrize("mode", ["L", "1", "P", "I;16", "RGB", "RGBA", "CMYK"])
 def test_pictures_of_pillow(mode: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    picture = Image.fromarray(pixels).convert(mode)
+    picture = Image.fromarray(pixels).convert("L" if mode == "I;16" else mode).convert(mode)
     image = to_image(picture)
     assert isinstance(image, Raster)
     colours = "L" if mode == "1" else "RGB"
-    seen = np.asarray(picture if mode in ("L", "RGBA") else picture.convert(colours))
+    seen = np.asarray(picture if mode in ("L", "I;16", "RGBA") else picture.convert(colours))
     expected = seen[None] if seen.ndim == 2 else np.moveaxis(seen, -1, 0)
     np.testing.assert_array_equal(image.data, expected)
 

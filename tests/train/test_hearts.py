@@ -39,7 +39,7 @@ def test_a_ring_of_muscle_lies_around_the_left_ventricle(belly: tuple[SetInfo, P
     before = one.pixels.copy()
     places, sizes = set(), []
     for seed in range(25):
-        drawn, aim = with_heart(one, told, np.random.default_rng(seed))
+        drawn, aim = with_heart(one, told, None, np.random.default_rng(seed))
         assert aim in ids.values()
         assert drawn.unlabelled == ()
         labels, grey = drawn.labels[0], drawn.pixels[0, ..., 0].astype(float)
@@ -58,7 +58,7 @@ def test_a_ring_of_muscle_lies_around_the_left_ventricle(belly: tuple[SetInfo, P
 
 def test_what_is_far_from_the_heart_stays(belly: tuple[SetInfo, Picture]) -> None:
     told, one = belly
-    drawn, _ = with_heart(one, told, np.random.default_rng(1))
+    drawn, _ = with_heart(one, told, None, np.random.default_rng(1))
     changed = (drawn.pixels != one.pixels)[0, ..., 0]
     assert 0.01 < changed.mean() < 0.7
     covered = (drawn.labels != one.labels)[0]
@@ -75,9 +75,9 @@ def test_a_set_that_names_parts_of_a_heart_and_a_volume_stay(
     deep = replace(
         one, pixels=np.repeat(one.pixels, 3, axis=0), labels=np.repeat(one.labels, 3, axis=0)
     )
-    assert with_heart(deep, told, np.random.default_rng(0)) == (deep, None)
+    assert with_heart(deep, told, 1, np.random.default_rng(0)) == (deep, 1)
     plain = replace(told, classes=(KIDNEY,))
-    assert with_heart(one, plain, np.random.default_rng(0)) == (one, None)
+    assert with_heart(one, plain, None, np.random.default_rng(0)) == (one, None)
 
 
 @pytest.mark.parametrize(("chance", "asked"), [(1.0, True), (1e-9, False)])

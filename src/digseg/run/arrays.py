@@ -100,7 +100,8 @@ def _as_array(image: Any) -> Any:
     """Lazy arrays as they are; Pillow's pictures and torch's tensors as NumPy sees them."""
     name = type(image).__module__.partition(".")[0]
     if name == "PIL":
-        flat = image.mode in ("L", "I", "I;16", "F", "RGB", "RGBA")
+        # Numbers as they are: 16 bits of either byte order would be cut to 8 on the way to RGB.
+        flat = image.mode in ("L", "F", "RGB", "RGBA") or image.mode.startswith("I")
         return np.asarray(image if flat else image.convert("L" if image.mode == "1" else "RGB"))
     if name == "torch":
         image = image.detach().cpu()  # NumPy knows no bfloat16

@@ -156,7 +156,7 @@ class Sampler:
             if tumour is not None:
                 picture, aim = with_nodule(picture, tumour, rng), tumour
         if share.augment.heart and rng.random() < share.augment.heart:
-            picture, aim = with_heart(picture, info, rng)
+            picture, aim = with_heart(picture, info, aim, rng)
         like = self._like(info, share, rng)
         image, labels = view(picture, share.augment, rng, aim, like, self.kinds[info.name])
         image, labels = self._added(info, picture, image, labels, rng)

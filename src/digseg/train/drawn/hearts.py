@@ -34,7 +34,7 @@ def with_heart_classes(
 
     A set that names one of them stays as it is: its own slices may show what isn't labelled.
     """
-    if {category.name for category in info.classes} & set(PARTS):
+    if {category.name for category in (*info.classes, *info.groups)} & set(PARTS):
         return info, pictures
     used = {i for c in (*info.classes, *info.groups) for i in c.ids} | {0, IGNORE}
     free = sorted(set(range(1, IGNORE)) - used)
@@ -49,7 +49,7 @@ def with_heart_classes(
 
 
 def with_heart(
-    picture: Picture, info: SetInfo, rng: np.random.Generator
+    picture: Picture, info: SetInfo, aim: int | None, rng: np.random.Generator
 ) -> tuple[Picture, int | None]:
     """A slice with a heart, cut across, laid over it, and its labels.
 
@@ -59,15 +59,17 @@ def with_heart(
         One plane of an MR scan that shows no heart. A volume stays as it is.
     info
         Its set, with the classes of `with_heart_classes`.
+    aim
+        Class id that a crop of the picture is to be centred on.
 
     Returns
     -------
-    The slice, and the class id of one of the parts drawn; the picture itself, and None, if it is
-    a volume or the set lacks the classes.
+    The slice, and the class id of one of the parts drawn to aim at; the picture and the aim as
+    they were, if it is a volume or the set lacks the classes.
     """
     ids = {c.name: c.ids[0] for c in info.classes if c.name in PARTS}
     if picture.planes > 1 or len(ids) < len(PARTS):
-        return picture, None
+        return picture, aim
     shape = picture.labels.shape[1:]
     radius = float(np.exp(rng.uniform(*np.log(_RADII)))) * min(shape)
     centre = np.array(shape) * rng.uniform(0.3, 0.7, 2)
@@ -96,9 +98,8 @@ def _anatomy(
     # The right ventricle lies where the viewer's left is, mostly; up to a right angle off.
     angle = np.pi + rng.normal(0, 0.5)
     aside = np.array([np.sin(angle), np.cos(angle)])
-    reach = rng.uniform(
-        0.4, 1.25
-    )  # from a thin crescent to a ventricle that is wider than the ring
+    # From a thin crescent to a ventricle that is wider than the ring.
+    reach = rng.uniform(0.4, 1.25)
     wide = _disc(shape, centre + aside * reach * radius, radius * rng.uniform(0.8, 1.2), 0.07, rng)
     right = wide & ~ndimage.binary_dilation(ring, iterations=1)
     muscles = np.zeros(shape, bool)

@@ -1,9 +1,9 @@
 """Scenes as a radar might see them: smooth water dark, all else rough, speckle over everything.
 
 Floods come under clouds, so that they are looked for in radar, of which training has no scene. What
-is light in a photo tells little of what scatters a radar's wave back; but water is the darkest, and
-buildings, whose corners send the wave back, the brightest (Lee and Pottier, Polarimetric Radar
-Imaging, 2009, chapters 1 and 5). A set whose labels say where water is can teach that.
+is light in a photo tells little of what scatters a radar's wave back; but smooth water, which
+throws it away, is dark, and buildings, whose corners send it back, are bright. A set whose labels
+say where water is can teach that.
 """
 
 from __future__ import annotations
