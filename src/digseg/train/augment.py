@@ -11,8 +11,17 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from digseg.train.looks import as_mr, in_wider_window, lit, restyled, synthesise, toned
+from digseg.train.looks import (
+    as_mr,
+    in_wider_window,
+    lit,
+    restyled,
+    synthesise,
+    toned,
+    without_contrast,
+)
 from digseg.train.pack import FALSE_COLOUR, IGNORE, NATURAL, Picture
+from digseg.train.parts import Tissues
 from digseg.types import Float32Array, UInt8Array
 
 
@@ -38,6 +47,8 @@ class AugmentSettings:
         Chance of an image drawn from the label map, as SynthSeg does (CT and MR).
     as_mr
         Chance that a CT in a window of soft tissue is shown in greys that an MR might have.
+    no_contrast
+        Chance that the blood in a CT is as grey as muscle, as without a contrast agent.
     wide
         Chance that a CT in a window of soft tissue is shown in a wider one, as for lungs.
     side_views
@@ -81,6 +92,7 @@ class AugmentSettings:
     elastic: float = 0.0
     synthesis: float = 0.0
     as_mr: float = 0.0
+    no_contrast: float = 0.0
     wide: float = 0.0
     side_views: float = 0.0
     false_colour: float = 0.5
@@ -104,7 +116,7 @@ def view(
     rng: np.random.Generator,
     aim: int | None = None,
     like: Picture | None = None,
-    kinds: UInt8Array | None = None,
+    tissues: Tissues | None = None,
 ) -> tuple[Float32Array, UInt8Array]:
     """One random crop.
 
@@ -114,19 +126,20 @@ def view(
         Class id that the crop is centred on, where the picture holds it.
     like
         Another picture, whose levels it may take over.
-    kinds
-        ``uint8 [256]``: for each label value the one whose greys it shares in a made-up MR;
-        without it each has greys of its own.
+    tissues
+        What the label values have in common; without it each has greys of its own.
 
     Returns
     -------
     ``float32 [3, size, size]`` in [0, 1] and ``uint8 [size, size]``.
     """
     pixels, labels = _plane(picture, settings, rng, aim)  # [H,W,3], [H,W]
+    if tissues is not None and settings.no_contrast and rng.random() < settings.no_contrast:
+        pixels = without_contrast(pixels, tissues.blood[labels], rng)
     if settings.synthesis and rng.random() < settings.synthesis:
         pixels = synthesise(pixels, labels, rng)
     elif settings.as_mr and rng.random() < settings.as_mr:
-        pixels = as_mr(pixels, labels if kinds is None else kinds[labels], rng)
+        pixels = as_mr(pixels, labels if tissues is None else tissues.kinds[labels], rng)
     elif settings.wide and rng.random() < settings.wide:
         pixels = in_wider_window(pixels, rng)
     sharp = picture.planes == 1 and settings.plain > 0 and rng.random() < settings.plain

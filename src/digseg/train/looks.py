@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 from scipy import ndimage
+from skimage.filters import threshold_otsu
 
 from digseg.train.lungs import lungs_of
 from digseg.train.pack import IGNORE
@@ -19,6 +20,8 @@ from digseg.types import BoolArray, Float32Array, UInt8Array
 _KNOTS = 6
 #: Brightest that a pixel beyond the picture may be, after noise and changes of light.
 _BLACK = 0.08
+#: How far bright vessels are followed beyond their labels, pixels.
+_VESSELS = 12
 
 
 def synthesise(pixels: UInt8Array, labels: UInt8Array, rng: np.random.Generator) -> UInt8Array:
@@ -106,6 +109,43 @@ def in_wider_window(pixels: UInt8Array, rng: np.random.Generator) -> UInt8Array:
     shown = (hounsfield - np.float32(low)) * np.float32(255 / (high - low))
     wide: UInt8Array = np.clip(shown + 0.5, 0, 255).astype(np.uint8)
     return wide
+
+
+def without_contrast(pixels: UInt8Array, blood: BoolArray, rng: np.random.Generator) -> UInt8Array:
+    """A CT slice whose blood is as grey as muscle, as where no contrast agent was given.
+
+    Parameters
+    ----------
+    pixels
+        ``uint8 [H, W, 3]``, in any window that tells blood from the tissue around.
+    blood
+        ``bool [H, W]``: what is labelled as full of blood. Bright pixels that it is connected with
+        are taken for vessels, a little way from it.
+    """
+    smooth = ndimage.gaussian_filter(pixels.astype(np.float32), (1.2, 1.2, 0))
+    middle = smooth[..., 1]
+    if not blood.any():
+        return pixels
+    level = float(np.median(middle[blood]))
+    darker = middle[~blood & (middle < 0.85 * level)]
+    if not darker.size or darker.min() == darker.max():
+        return pixels
+    soft = darker[darker >= threshold_otsu(darker)]  # type: ignore[no-untyped-call]
+    if (np.abs(middle[~blood] - level) < 0.15 * level).sum() > soft.size:
+        return pixels  # blood is as grey as most of the body already
+    tissue = float(np.median(soft))
+    vessels = middle > tissue + 0.4 * (level - tissue)
+    reached = ndimage.binary_dilation(blood, iterations=_VESSELS, mask=vessels) | blood
+    near = ndimage.binary_dilation(reached, iterations=3)
+    plain = np.float32(tissue * rng.uniform(0.92, 1.12))
+    left = np.float32(rng.uniform(0, 0.15))
+    grain = pixels - smooth
+    most = 3 * np.float32(np.median(np.abs(grain[blood])))  # above it are edges, no noise
+    grey = np.minimum(pixels, plain + left * (smooth - plain) + np.clip(grain, -most, most))
+    shown: UInt8Array = np.clip(
+        np.where(near[..., None] & (smooth > plain), grey, pixels) + 0.5, 0, 255
+    ).astype(np.uint8)
+    return shown
 
 
 def restyled(image: UInt8Array, like: UInt8Array, rng: np.random.Generator) -> UInt8Array:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from digseg.prompts import normalise
-from digseg.types import UInt8Array
+from digseg.types import BoolArray, UInt8Array
 
 _BONES = ("vertebra", "rib", "sacrum", "hip", "femur", "humerus", "scapula", "clavicle", "sternum")
 #: The whole, the words of which one is in each part's name, and other words for the whole.
@@ -18,6 +19,32 @@ _WHOLES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "rib": (("rib",), ("ribs",)),
     "bone": (_BONES, ("bones", "skeleton")),
 }
+
+#: Words of which one is in the name of what holds blood, in the chest and the abdomen.
+_BLOOD = ("ventricle", "atrium", "aorta", "artery", "vein", "cava")
+
+
+@dataclass(frozen=True)
+class Tissues:
+    """What label values have in common.
+
+    Parameters
+    ----------
+    kinds
+        ``uint8 [256]``: for each value the one whose greys it shares in a made-up MR.
+    blood
+        ``bool [256]``: which of them are full of blood.
+    """
+
+    kinds: UInt8Array
+    blood: BoolArray
+
+
+def tissues_of(
+    classes: Sequence[tuple[int, str]], groups: Iterable[tuple[int, ...]] = ()
+) -> Tissues:
+    """By the names of classes and by groups (see `kinds_of` and `blood_in`)."""
+    return Tissues(kinds_of(classes, groups), blood_in(classes))
 
 
 def derived_groups(classes: Iterable[tuple[int, str]]) -> dict[str, tuple[int, ...]]:
@@ -73,3 +100,17 @@ def kinds_of(
         members = kinds[list(ids)]
         kinds[np.isin(kinds, members)] = members.min()
     return kinds
+
+
+def blood_in(classes: Iterable[tuple[int, str]]) -> BoolArray:
+    """``bool [256]``: which label values are chambers of the heart or large vessels, by name.
+
+    Parameters
+    ----------
+    classes
+        Ids and names.
+    """
+    held = np.zeros(256, bool)
+    for index, name in classes:
+        held[index] = bool(set(_BLOOD) & set(normalise(name).split()))
+    return held

@@ -26,7 +26,7 @@ from digseg.train.looks import laid_over
 from digseg.train.lungs import with_lungs
 from digseg.train.mix import Share
 from digseg.train.pack import IGNORE, Category, Picture, SetInfo
-from digseg.train.parts import kinds_of
+from digseg.train.parts import Tissues, tissues_of
 from digseg.types import BoolArray, Float32Array, UInt8Array
 
 #: How people name the kind of picture, by domain.
@@ -107,7 +107,7 @@ class Sampler:
         self.holding = {
             info.name: self._holding(info, self.pictures[info.name]) for info in self.infos
         }
-        self.kinds = {info.name: self._kinds(info) for info in self.infos}
+        self.tissues = {info.name: self._tissues(info) for info in self.infos}
         self.foreign = {info.name: self._foreign(info, alike, closest) for info in self.infos}
 
     @staticmethod
@@ -121,9 +121,9 @@ class Sampler:
         return holding
 
     @staticmethod
-    def _kinds(info: SetInfo) -> UInt8Array:
+    def _tissues(info: SetInfo) -> Tissues:
         named = [(i, c.name) for c in info.classes if len(c.ids) == 1 for i in c.ids]
-        return kinds_of(named, [group.ids for group in info.groups])
+        return tissues_of(named, [group.ids for group in info.groups])
 
     def _foreign(self, info: SetInfo, alike: object, closest: float) -> list[Category]:
         """Things that surely are not in this set's pictures."""
@@ -158,7 +158,7 @@ class Sampler:
         if share.augment.heart and rng.random() < share.augment.heart:
             picture, aim = with_heart(picture, info, aim, rng)
         like = self._like(info, share, rng)
-        image, labels = view(picture, share.augment, rng, aim, like, self.kinds[info.name])
+        image, labels = view(picture, share.augment, rng, aim, like, self.tissues[info.name])
         image, labels = self._added(info, picture, image, labels, rng)
         return self.ask(info, picture, image, labels, share.prompts, rng)
 
@@ -215,7 +215,7 @@ class Sampler:
         held = [i for i in self.holding[info.name] if (other.labels == i).any()]
         aim = int(rng.choice(held)) if held else None
         return view(
-            other, share.augment, rng, aim, self._like(info, share, rng), self.kinds[info.name]
+            other, share.augment, rng, aim, self._like(info, share, rng), self.tissues[info.name]
         )
 
     @staticmethod
