@@ -29,7 +29,7 @@ from napari_digseg._order import View, nearest_first
 from napari_digseg._protocol import Message
 
 if TYPE_CHECKING:
-    from digseg.run.api import Result
+    from digseg.run.result import Result
 
 
 class Engine:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from digseg.model.pipeline import DiGSegPipeline
     from digseg.prompts import Prompt, PromptSet
     from digseg.raster import Mask, Raster, Volume
-    from digseg.run.api import Result, segment
+    from digseg.run.api import segment
+    from digseg.run.result import Result
     from digseg.settings import SegmentSettings
 
 _WHERE = {
@@ -26,7 +27,7 @@ _WHERE = {
     "Prompt": "digseg.prompts",
     "PromptSet": "digseg.prompts",
     "Raster": "digseg.raster",
-    "Result": "digseg.run.api",
+    "Result": "digseg.run.result",
     "SegmentSettings": "digseg.settings",
     "Volume": "digseg.raster",
     "segment": "digseg.run.api",

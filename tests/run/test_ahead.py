@@ -20,9 +20,9 @@ from digseg.io import cog
 from digseg.io._cog_tiles import Tiles
 from digseg.prompts import Prompt, PromptSet
 from digseg.run import ahead, passes
-from digseg.run.api import Result
 from digseg.run.execute import execute
 from digseg.run.job import Job, Outputs
+from digseg.run.result import Result
 from digseg.settings import SegmentSettings
 from digseg.types import AnyArray, Float32Array
 

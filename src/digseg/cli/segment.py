@@ -19,9 +19,9 @@ from digseg.errors import UsageError
 from digseg.wording import format_count, format_duration, format_size
 
 if TYPE_CHECKING:
-    from digseg.run.api import Result
     from digseg.run.job import Job
     from digseg.run.outline import Outline
+    from digseg.run.result import Result
 
 Subparsers = Any  # argparse keeps the type of its subparsers action private
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from digseg.io.verification import Difference
+    from digseg.io.difference import Difference
     from digseg.raster import Mask, Raster, Volume
 
 __all__ = ["info", "read", "verify", "write_mask"]

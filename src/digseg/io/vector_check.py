@@ -12,8 +12,8 @@ import numpy as np
 from digseg.errors import CorruptInputError, InputNotFoundError, UnsupportedInputError
 from digseg.grid import Grid
 from digseg.io.area import PixelAreas
+from digseg.io.difference import Difference, blocks_of, same_crs, short_crs
 from digseg.io.files import suffix_of
-from digseg.io.verification import Difference, blocks_of, same_crs, short_crs
 from digseg.raster import Mask
 from digseg.types import AnyArray
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 
 from digseg.errors import InputError
 from digseg.grid import Grid
 from digseg.io import registry
-from digseg.io.cog import chunks
+from digseg.io.difference import Difference, blocks_of, same_crs, short_crs
 from digseg.io.vector import is_vector
 from digseg.raster import Mask, Raster, Volume
 from digseg.types import AnyArray, LazyArray
@@ -23,21 +21,6 @@ VOXEL_TOLERANCE = 1e-3
 
 #: Steps of 255 by which a colour may move: DICOM keeps colours as CIELab.
 COLOR_TOLERANCE = 2
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One thing that differs: what, and its value in the input and in the output."""
-
-    what: str
-    expected: str
-    found: str
-
-    def __str__(self) -> str:
-        return f"{self.what} is {self.found} where the input has {self.expected}"
-
-    def to_dict(self) -> dict[str, str]:
-        return {"what": self.what, "expected": self.expected, "found": self.found}
 
 
 def compare(
@@ -164,15 +147,6 @@ def _codes(grid: Grid) -> str:
     return "".join(str(code) for code in aff2axcodes(grid.matrix))
 
 
-def same_crs(a: str | None, b: str | None) -> bool:
-    """Whether two CRS texts mean the same system."""
-    from rasterio.crs import CRS
-
-    if a is None or b is None or a == b:
-        return a == b
-    return bool(CRS.from_user_input(a) == CRS.from_user_input(b))
-
-
 def check_ids(mask: Mask) -> list[Difference]:
     """Whether every label in the file is one of its class table."""
     known = {0, *mask.classes.colors}
@@ -191,16 +165,6 @@ def values_in(labels: LazyArray) -> set[int]:
     for block in blocks_of(labels):
         values.update(int(value) for value in np.unique(block))
     return values
-
-
-def blocks_of(labels: LazyArray) -> Any:
-    """Blocks of ``[y, x]`` or, plane by plane, of ``[z, y, x]``."""
-    if len(labels.shape) == 2:
-        for top, bottom, left, right in chunks((labels.shape[0], labels.shape[1])):
-            yield np.asarray(labels[top:bottom, left:right])
-        return
-    for plane in range(labels.shape[0]):
-        yield np.asarray(labels[plane])
 
 
 def compare_names(a: Mask, b: Mask) -> list[Difference]:
@@ -231,13 +195,3 @@ def _sides(grid: Grid) -> str:
 
 def _rows(grid: Grid) -> str:
     return "; ".join(", ".join(repr(value) for value in row) for row in grid.affine[: grid.ndim])
-
-
-def short_crs(crs: str | None) -> str:
-    """EPSG code of a CRS, or the beginning of its text."""
-    from rasterio.crs import CRS
-
-    if crs is None:
-        return "none"
-    code = CRS.from_user_input(crs).to_epsg()
-    return f"EPSG:{code}" if code else crs[:80]

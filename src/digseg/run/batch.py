@@ -30,7 +30,7 @@ from digseg.types import SegmentationModel
 from digseg.wording import format_count
 
 if TYPE_CHECKING:
-    from digseg.run.api import Result
+    from digseg.run.result import Result
 
 Status = Literal["done", "incomplete", "failed", "skipped"]
 

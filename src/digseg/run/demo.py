@@ -10,10 +10,10 @@ from digseg import samples
 from digseg.errors import OutputError
 from digseg.events import Callback
 from digseg.prompts import PromptSet
-from digseg.run.api import Result
 from digseg.run.execute import execute
 from digseg.run.job import Job, Outputs
 from digseg.run.picture import save_picture
+from digseg.run.result import Result
 from digseg.settings import SegmentSettings
 
 

@@ -21,6 +21,7 @@ from digseg.run.job import Job
 from digseg.run.outputs import check_image, check_outputs, save_outputs, work_store_path
 from digseg.run.passes import Passes
 from digseg.run.region import part_of
+from digseg.run.result import Result
 from digseg.run.settled import settled
 from digseg.run.uncertainty import write_spread
 from digseg.run.views import make_mask
@@ -29,7 +30,6 @@ from digseg.types import SegmentationModel, TileSource
 
 if TYPE_CHECKING:
     from digseg.engine import EngineResult, Workers
-    from digseg.run.api import Result
 
 
 def execute(
@@ -132,8 +132,6 @@ def start_workers(
 
 def _written(passes: Passes, done: EngineResult, place: _Place, ahead: LabelsAhead) -> Result:
     """The result of a run whose probabilities are stored, with its files."""
-    from digseg.run.api import Result
-
     job, opened, recipe = passes.job, passes.image, dict(passes.recipe)
     # 5. Store to labels, in the file's own order.
     mask = make_mask(opened, done.store, job, failed=bool(done.failed))

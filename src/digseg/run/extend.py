@@ -13,8 +13,8 @@ from digseg.errors import PromptError, UsageError
 from digseg.events import Callback, CancelToken, ignore
 from digseg.prompts import PromptSet
 from digseg.raster import Raster, Volume
-from digseg.run.api import Result
 from digseg.run.job import Job
+from digseg.run.result import Result
 from digseg.types import SegmentationModel
 
 

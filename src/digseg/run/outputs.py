@@ -15,10 +15,10 @@ from digseg.lazy import WindowArray
 from digseg.raster import ClassTable, Mask, Raster, Volume
 from digseg.run.job import Job
 from digseg.run.region import WHOLE
+from digseg.run.result import Result
 
 if TYPE_CHECKING:
     from digseg.io._cog_tiles import Tiles
-    from digseg.run.api import Result
 
 #: Suffix of the recipe that stands beside the main output.
 RECIPE_SUFFIX = ".recipe.json"

@@ -9,10 +9,10 @@ from pathlib import Path
 from digseg.errors import InputNotFoundError, UnsupportedInputError, UsageError
 from digseg.prompts import normalise
 from digseg.raster import Raster, Volume
-from digseg.run.api import Result
 from digseg.run.job import Job, Outputs
 from digseg.run.outputs import check_image, check_outputs, save_outputs
 from digseg.run.region import part_of
+from digseg.run.result import Result
 from digseg.run.views import make_mask
 
 
