@@ -145,7 +145,7 @@ def test_the_sampler_adds_what_a_share_says() -> None:
     town = info("land", "aerial", Category("building", (1,)), Category("crops", (2,)))
     one = picture()
     crop = np.full((3, 64, 64), 0.4, np.float32)
-    for field in ("roofs", "fields", "transplant", "cut", "river"):
+    for field in ("roofs", "halls", "fields", "transplant", "cut", "river"):
         chosen = sampler()
         share = chosen.shares["land"]
         adding = replace(share.augment, **{field: 1.0})  # type: ignore[arg-type]

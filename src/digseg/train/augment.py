@@ -76,6 +76,8 @@ class AugmentSettings:
         Chance that things of another picture of the set are set into it, at another size.
     roofs
         Chance that buildings get roofs of other colours, where its set names buildings.
+    halls
+        Chance that rows of made-up halls stand in it, where its set names buildings.
     nodule
         Chance that a made-up tumour lies in its lungs, where its set names lung tumours.
     heart
@@ -106,6 +108,7 @@ class AugmentSettings:
     as_radar: float = 0.0
     transplant: float = 0.0
     roofs: float = 0.0
+    halls: float = 0.0
     nodule: float = 0.0
     heart: float = 0.0
 

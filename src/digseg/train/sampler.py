@@ -16,6 +16,7 @@ import numpy as np
 from digseg.errors import DatasetError
 from digseg.train.augment import view
 from digseg.train.drawn.fields import with_fields
+from digseg.train.drawn.halls import with_halls
 from digseg.train.drawn.hearts import with_heart, with_heart_classes
 from digseg.train.drawn.nodules import with_nodule
 from digseg.train.drawn.radar import as_radar
@@ -189,6 +190,10 @@ class Sampler:
             building = self._told(info, picture, "building")
             if building is not None:
                 image = with_other_roofs(image, labels, building, rng)
+        if chances.halls and rng.random() < chances.halls:
+            building = self._told(info, picture, "building")
+            if building is not None:
+                image, labels = with_halls(image, labels, building, rng)
         if chances.fields and rng.random() < chances.fields:
             crops = self._told(info, picture, "crops")
             if crops is not None:
