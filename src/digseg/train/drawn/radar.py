@@ -46,11 +46,11 @@ def as_radar(
     corners = rng.random(shape) < rng.uniform(0, 0.004)
     land += ndimage.maximum_filter(corners, 2) * rng.uniform(4, 12)
     wind = _clouded(shape, rng.uniform(4, 60), rng) * rng.uniform(0, 1.2)
-    level = float(np.quantile(land, 0.3)) - rng.uniform(3, 12)
+    level = float(np.quantile(land, 0.3)) - rng.uniform(2, 11)
     scene = np.where(labels == water, level + wind, land)
     scene = ndimage.gaussian_filter(scene, rng.uniform(0.3, 0.8))
     speckle = ndimage.gaussian_filter(rng.normal(0, 1, shape), rng.uniform(0.4, 1.1))
-    scene = scene + speckle * rng.uniform(0.5, 3.5) / max(float(speckle.std()), 1e-6)
+    scene = scene + speckle * rng.uniform(0.8, 4.5) / max(float(speckle.std()), 1e-6)
     return _stretched(scene, within(image, labels), rng)
 
 
