@@ -16,7 +16,7 @@ from digseg.types import BoolArray, Float32Array, UInt8Array
 _WIDTHS, _LENGTHS, _LONGEST = (6.0, 45.0), (1.2, 6.0), 170.0
 #: Most halls side by side, and most such rows.
 _ABREAST, _ROWS = 8, 3
-#: Where it is as dark as this, there is water.
+#: What is as dark as this on average is taken for water.
 _DARK = 0.12
 
 
