@@ -121,11 +121,15 @@ def without_contrast(pixels: UInt8Array, blood: BoolArray, rng: np.random.Genera
     blood
         ``bool [H, W]``: what is labelled as full of blood. Bright pixels that it is connected with
         are taken for vessels, a little way from it.
+
+    Returns
+    -------
+    ``uint8 [H, W, 3]``; the pixels themselves where there is no blood or no contrast.
     """
-    smooth = ndimage.gaussian_filter(pixels.astype(np.float32), (1.2, 1.2, 0))
-    middle = smooth[..., 1]
     if not blood.any():
         return pixels
+    smooth = ndimage.gaussian_filter(pixels.astype(np.float32), (1.2, 1.2, 0))
+    middle = smooth[..., 1]
     level = float(np.median(middle[blood]))
     darker = middle[~blood & (middle < 0.85 * level)]
     if not darker.size or darker.min() == darker.max():
