@@ -89,5 +89,14 @@ def test_card_holds_what_was_measured(data: Path, folder: Path) -> None:
     assert "a command" in card
 
 
+def test_card_lists_words_that_only_drawn_pictures_teach(tmp_path: Path, folder: Path) -> None:
+    mask = np.ones((8, 8), np.uint8)
+    write_set(tmp_path / "sets" / "m", {"val": {"a": mask}}, [(1, "kidney", ())], domain="mr")
+    sets = open_sets(tmp_path / "sets")
+    measured = {"sets": {}, "date": "", "machine": "", "command": "", "split": "val"}
+    card = render("m", folder, measured, sets)
+    assert "- **MR:** kidney, left ventricle, right ventricle, myocardium\n" in card
+
+
 def test_parameters_are_counted_from_the_headers(folder: Path) -> None:
     assert parameters(folder) == {"unet": 13, "vae": 6}

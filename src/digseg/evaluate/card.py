@@ -16,6 +16,7 @@ from digseg.evaluate.aims import AIMS
 from digseg.evaluate.dataset import LabelledSet
 from digseg.evaluate.metrics import mean
 from digseg.evaluate.report import figure, percent, table
+from digseg.train.drawn.hearts import PARTS
 from digseg.wording import format_size
 
 _DOMAINS = {
@@ -276,9 +277,8 @@ def _elsewhere(values: Mapping[str, Any]) -> list[str]:
 def _prompts(sets: Sequence[LabelledSet]) -> list[str]:
     lines = []
     for domain, title in _DOMAINS.items():
-        words = dict.fromkeys(
-            word for item in sets if item.domain == domain for word in (*item.names, *item.groups)
-        )
+        named = [word for s in sets if s.domain == domain for word in (*s.names, *s.groups)]
+        words = dict.fromkeys([*named, *(PARTS if domain == "mr" and named else ())])
         if words:
             lines.append(f"- **{title}:** {', '.join(words)}")
     return lines
