@@ -19,6 +19,9 @@ from digseg.types import AnyArray, BoolArray, LazyArray, Window
 
 Modality = Literal["CT", "MR", "other"]
 
+#: Bands that are read at once to see whether any of them holds data.
+_FEW = 4
+
 
 @dataclass(frozen=True)
 class Source:
@@ -118,17 +121,28 @@ class Raster:
         """Where ``pixels [band, h, w]`` of ``window`` hold data, ``bool [h, w]``.
 
         A pixel is nodata when the mask says so, or when every band holds the nodata value or NaN.
+        Where ``pixels`` are of some bands only and all of them lack it, the others are read, too.
         """
+        missing = self._missing(pixels)
+        for first in range(0, self.bands if len(pixels) < self.bands else 0, _FEW):
+            if not missing.any():
+                break
+            others = tuple(range(first, min(first + _FEW, self.bands)))
+            missing &= self._missing(self.read(window, others))
+        valid: BoolArray = np.logical_not(missing)
+        if self.valid is not None:
+            top, bottom, left, right = window
+            valid = valid & (np.asarray(self.valid[top:bottom, left:right]) != 0)
+        return valid
+
+    def _missing(self, pixels: AnyArray) -> BoolArray:
+        """Where all of ``pixels [band, h, w]`` hold the nodata value or NaN."""
         missing = np.zeros(pixels.shape, dtype=bool)
         if np.issubdtype(pixels.dtype, np.floating):
             missing |= np.isnan(pixels)
         if self.nodata is not None and not np.isnan(self.nodata):
             missing |= pixels == self.nodata
-        valid: BoolArray = np.logical_not(np.all(missing, axis=0)).astype(np.bool_)
-        if self.valid is not None:
-            top, bottom, left, right = window
-            valid = valid & (np.asarray(self.valid[top:bottom, left:right]) != 0)
-        return valid
+        return np.asarray(missing.all(axis=0), dtype=np.bool_)
 
 
 @dataclass(frozen=True, eq=False)

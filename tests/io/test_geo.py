@@ -16,6 +16,7 @@ import rasterio.shutil
 import tifffile
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp, Resampling
+from rasterio.rpc import RPC
 from rasterio.transform import Affine
 
 from digseg import io
@@ -23,6 +24,9 @@ from digseg.errors import InputError, UnsupportedInputError, UsageError
 from digseg.grid import Grid
 from digseg.prompts import PromptSet
 from digseg.raster import ClassTable, Mask, Raster
+from digseg.run.region import crop
+from digseg.run.sources import raster_source
+from digseg.settings import SegmentSettings
 from digseg.types import AnyArray
 
 CLASSES = ClassTable.of(PromptSet.parse(["water", "road=street", "trees & <shrubs>"]))
@@ -170,6 +174,78 @@ def test_control_points_travel(tmp_path: Path) -> None:
             (p.row, p.col, p.x, p.y) for p in points
         ]
     assert io.verify(path, out) == []
+
+
+def test_tie_points_of_a_part_speak_of_its_own_pixels(tmp_path: Path) -> None:
+    points = [
+        GroundControlPoint(row, col, 10 + col / 7, 50 - row / 9, 0.0)
+        for row, col in ((0, 0), (0, 29), (19, 0), (19, 29))
+    ]
+    path = write(tmp_path / "a.tif", ramp(1, 20, 30), transform=None, crs="EPSG:4326", gcps=points)
+    one = [1.0] + [0.0] * 19
+    rpc = RPC(
+        height_off=0,
+        height_scale=1,
+        lat_off=50,
+        lat_scale=1,
+        line_den_coeff=one,
+        line_num_coeff=one,
+        line_off=9.5,
+        line_scale=10,
+        long_off=10,
+        long_scale=1,
+        samp_den_coeff=one,
+        samp_num_coeff=one,
+        samp_off=14.25,
+        samp_scale=15,
+    )
+    beside = write(tmp_path / "r.tif", ramp(1, 20, 30), transform=None, crs=None, rpcs=rpc)
+    for image in (image_of(path), image_of(beside)):
+        part = crop(image, ((5, 15), (8, 28)))
+        out = tmp_path / "labels.tif"
+        mask = Mask(ramp(10, 20) % 3, part.grid, CLASSES)
+        io.write_mask(mask, out, source=part, overwrite=True)
+        with rasterio.open(out) as found:
+            assert found.transform.is_identity
+            if image.meta.get("gcps"):
+                moved = [(p.row + 5, p.col + 8, p.x, p.y) for p in found.gcps[0]]
+                assert moved == [(p.row, p.col, p.x, p.y) for p in points]
+                assert found.gcps[1].to_epsg() == 4326
+            else:
+                assert (found.rpcs.line_off, found.rpcs.samp_off) == (4.5, 6.25)
+
+
+@pytest.mark.parametrize(
+    "crs",
+    [
+        "EPSG:7415",  # compound: the Netherlands, with heights
+        "EPSG:7405",  # compound: Great Britain, whose heights had become Orkney's
+        "EPSG:3857",
+        "+proj=ob_tran +o_proj=longlat +o_lon_p=0 +o_lat_p=39.25 +lon_0=18 "
+        "+to_meter=0.0174532925199433 +ellps=WGS84",  # a rotated pole: no TIFF key says it
+    ],
+)
+@pytest.mark.parametrize("suffix", [".tif", ".png"])
+def test_coordinate_systems_are_kept(tmp_path: Path, crs: str, suffix: str) -> None:
+    path = write(tmp_path / "a.tif", ramp(1, 20, 30), crs=crs)
+    image = image_of(path)
+    out = tmp_path / f"labels{suffix}"
+    io.write_mask(Mask(ramp(20, 30) % 3, image.grid, CLASSES), out, source=image)
+    with rasterio.open(path) as before, rasterio.open(out) as after:
+        assert after.crs == before.crs
+        assert after.crs.to_epsg() == before.crs.to_epsg()
+    assert io.verify(path, out) == []
+
+
+def test_a_pixel_is_nodata_when_every_band_is(tmp_path: Path) -> None:
+    pixels = np.full((6, 8, 8), 5, np.uint16)
+    pixels[:3, :, :2] = 0  # dark in what is shown
+    pixels[:, :, 2:3] = 0
+    path = write(tmp_path / "a.tif", pixels, nodata=0)
+    _, valid = raster_source(image_of(path), SegmentSettings()).read(0, (0, 8, 0, 8))
+    with rasterio.open(path) as dataset:
+        np.testing.assert_array_equal(valid, dataset.dataset_mask() > 0)
+    assert (~valid).sum() == 8
 
 
 def test_many_bands_and_band_names(tmp_path: Path) -> None:

@@ -423,6 +423,22 @@ def test_outputs_are_not_overwritten_unasked(tmp_path: Path) -> None:
         io.write_mask(labels_for(volume), tmp_path / "scan.nii")
 
 
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+def test_what_is_known_of_a_scan_is_never_replaced(tmp_path: Path, suffix: str) -> None:
+    volume = nifti.read(str(scan(tmp_path / "sub-01_T1w.nii")))
+    told = tmp_path / "sub-01_T1w.json"
+    told.write_text('{"Modality": "MR", "EchoTime": 0.003}')
+    out = tmp_path / f"sub-01_T1w{suffix}"
+    with pytest.raises(OutputExistsError, match=r"sub-01_T1w\.json"):
+        io.write_mask(labels_for(volume), out, overwrite=True)
+    assert json.loads(told.read_text())["EchoTime"] == 0.003
+    assert not out.exists()
+    told.unlink()
+    for _ in range(2):  # label names may be
+        io.write_mask(labels_for(volume), out, overwrite=True)
+    assert "labels" in json.loads(told.read_text())
+
+
 def test_equal_labels_give_equal_bytes(tmp_path: Path) -> None:
     volume = nifti.read(str(scan(tmp_path / "scan.nii")))
     for name in ("a.nii.gz", "b.nii.gz"):

@@ -16,6 +16,7 @@ from digseg.cli.main import main
 from digseg.errors import InputError
 from digseg.grid import Grid
 from digseg.io import vector
+from digseg.io.vector_check import compare_polygons
 from digseg.prompts import PromptSet
 from digseg.raster import ClassTable, Mask, Raster, Volume
 
@@ -89,6 +90,19 @@ def test_polygons(image: Path, mask: Mask, tmp_path: Path, suffix: str) -> None:
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(InputError):
         io.verify(image, path)
+
+
+def test_polygons_against_large_label_ids(mask: Mask, tmp_path: Path) -> None:
+    file = str(tmp_path / "a.gpkg")
+    vector.write_polygons(mask, Path(file))
+    labels = np.array(mask.labels).astype(np.uint32)
+    labels[labels == 2] = 70_000
+    large = replace(mask, labels=labels)
+    told = [str(difference) for difference in compare_polygons(mask.grid, file, large)]
+    assert [text.split(" is ")[0] for text in told] == [
+        "the number of pixels of label 2",
+        "the number of pixels of label 70000",
+    ]
 
 
 def test_polygons_across_the_antimeridian(tmp_path: Path) -> None:

@@ -77,6 +77,27 @@ def test_a_spatial_ref_coordinate_gives_the_crs() -> None:
     assert grid.transform == (2.0, 0.0, -1.0, 0.0, -2.0, 10.0)
 
 
+def test_coordinates_place_a_volume() -> None:
+    steps = {"z": 10 + 3.0 * np.arange(5), "y": -0.5 * np.arange(40), "x": 0.5 * np.arange(50)}
+    array = xarray.DataArray(np.zeros((5, 40, 50)), dims=("z", "y", "x"), coords=steps)
+    grid = to_image(array).grid
+    assert grid.spacing == (3.0, 0.5, 0.5)
+    assert tuple(grid.world((4, 39, 49))) == (24.5, -19.5, 22.0)
+
+
+def test_a_rotated_raster_is_placed_by_its_geotransform() -> None:
+    told = {"crs_wkt": "EPSG:32631", "GeoTransform": "500000 8 6 5000000 6 -8"}
+    array = xarray.DataArray(np.zeros((3, 8, 9)), dims=("band", "y", "x"))
+    array = array.assign_coords(spatial_ref=xarray.DataArray(0, attrs=told))
+    grid = to_image(array).grid
+    assert grid.transform == (8.0, 6.0, 500000.0, 6.0, -8.0, 5000000.0)
+    assert grid.crs == "EPSG:32631"
+    told["GeoTransform"] = "500000 8"
+    array = array.assign_coords(spatial_ref=xarray.DataArray(0, attrs=told))
+    with pytest.raises(UsageError, match="GeoTransform"):
+        to_image(array)
+
+
 def test_uneven_coordinates_are_refused() -> None:
     array = xarray.DataArray(
         np.zeros((2, 3)), dims=("y", "x"), coords={"y": [0.0, 1.0], "x": [0.0, 1.0, 5.0]}

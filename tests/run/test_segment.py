@@ -241,6 +241,16 @@ def test_bad_requests_are_refused_before_any_work(
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_a_result_does_not_take_the_place_of_its_input(scene: Path) -> None:
+    before = scene.read_bytes()
+    with (
+        digseg.segment(scene, "red", model=MODEL) as got,
+        pytest.raises(UsageError, match="input itself"),
+    ):
+        got.save(scene, overwrite=True)
+    assert scene.read_bytes() == before
+
+
 def test_a_closed_result_says_that_its_probabilities_are_gone(scene: Path, tmp_path: Path) -> None:
     with digseg.segment(scene, "red", model=MODEL, tile=64, overlap=16) as got:
         mask = got.mask

@@ -40,7 +40,6 @@ def write_header(mask: Mask, path: Path, source: Raster | Volume | None, tiles: 
 
 def profile_of(mask: Mask, source: Raster | Volume | None) -> dict[str, Any]:
     """How `rasterio.open` creates a tiled GeoTIFF for the labels."""
-    from rasterio.crs import CRS
     from rasterio.rpc import RPC
     from rasterio.transform import Affine
 
@@ -61,20 +60,36 @@ def profile_of(mask: Mask, source: Raster | Volume | None) -> dict[str, Any]:
         "nodata": mask.nodata,
     }
     if mask.grid.crs is not None:
-        profile["crs"] = CRS.from_user_input(mask.grid.crs)
-    transform = Affine(*mask.grid.transform)
-    if not transform.is_identity:
-        profile["transform"] = transform
+        profile["crs"] = _crs(mask.grid.crs)
     rpcs = _extra(mask, source, "rpcs")
     if rpcs:
         profile["rpcs"] = RPC.from_gdal(rpcs)
     points = _extra(mask, source, "gcps")
-    if points and transform.is_identity:
+    transform = Affine(*mask.grid.transform)
+    # Tie points place a part of an image by its own rows and columns.
+    placed = mask.grid.space != "pixel" or not (points or rpcs)
+    if placed and not transform.is_identity:
+        profile["transform"] = transform
+    elif points:
         # A GeoTIFF holds a transform or ground control points, not both.
         profile["gcps"] = _points(points)
         crs = _extra(mask, source, "gcps_crs")
-        profile["crs"] = CRS.from_user_input(crs) if crs else None
+        profile["crs"] = _crs(crs) if crs else None
     return profile
+
+
+def _crs(told: str) -> Any:
+    """The CRS for a GeoTIFF: by its code where that says the same.
+
+    From the WKT of a compound CRS, whose parts have no codes there, GDAL writes keys of another
+    vertical datum, or none.
+    """
+    from rasterio.crs import CRS
+
+    crs = CRS.from_user_input(told)
+    code = crs.to_epsg()
+    coded = None if code is None else CRS.from_epsg(code)
+    return coded if coded is not None and coded == crs else crs
 
 
 def block_side(rows: int, columns: int) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
+from digseg.errors import OutputExistsError
 from digseg.prompts import color_of
 from digseg.raster import ClassEntry, ClassTable
 
@@ -84,6 +85,25 @@ def read_sidecar(path: Path) -> ClassTable | None:
     if not sidecar.is_file() or sidecar.stat().st_size > 1 << 22:
         return None
     return from_json(sidecar.read_text(encoding="utf-8", errors="replace"))
+
+
+def refuse_foreign_sidecar(path: Path) -> None:
+    """Raise where the place of the sidecar of ``path`` is taken by something that is none.
+
+    A scan has its acquisition there (``sub-01_T1w.json`` of BIDS), which nothing brings back, so
+    this holds for an output that may be replaced, too.
+
+    Raises
+    ------
+    OutputExistsError
+        The JSON there holds no label names.
+    """
+    sidecar = sidecar_of(path)
+    if sidecar.exists() and read_sidecar(path) is None:
+        raise OutputExistsError(
+            f"The label names belong in {sidecar}, which holds something else, perhaps what is "
+            "known of the scan: give the output another name."
+        )
 
 
 def unnamed(ids: list[int]) -> ClassTable:

@@ -59,6 +59,9 @@ def write_cog(
             header = final.with_name(final.name + ".header.tif")
             write_header(mask, header, source, tiles)
             lay_out(header, tiles, final)
+            # What TIFF's keys have no words for, as a rotated pole, GDAL writes beside the file.
+            more = header.with_name(header.name + ".aux.xml")
+            written = more.read_text(encoding="utf-8") if more.exists() else None
         except failures() as error:
             if isinstance(error, DigsegError):
                 raise
@@ -71,7 +74,7 @@ def write_cog(
             for leftover in final.parent.glob(f"{final.name}.*"):
                 remove(leftover)
         with replacing(sidecar) as text:
-            text.write_text(sidecar_text(mask), encoding="utf-8")
+            text.write_text(sidecar_text(mask, written), encoding="utf-8")
     return [path, sidecar]
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 from digseg.errors import InputNotFoundError, UnsupportedInputError, UsageError
+from digseg.io._label_names import refuse_foreign_sidecar
 from digseg.io.files import is_remote, refuse_existing, suffix_of
 from digseg.raster import Mask, Raster, Volume
 
@@ -118,6 +119,8 @@ class Format:
         Names that promise this format: a file named so that holds something else is refused.
     writes
         Names that are written in this format.
+    sidecar
+        Whether label names are also written into a JSON file beside it.
     """
 
     name: str
@@ -125,6 +128,7 @@ class Format:
     module: str
     suffixes: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
+    sidecar: bool = False
 
     @cached_property
     def code(self) -> FormatModule:
@@ -160,6 +164,7 @@ FORMATS: tuple[Format, ...] = (
         "digseg.io.nifti",
         (".nii", ".nii.gz", ".img", ".hdr", ".img.gz", ".hdr.gz"),
         (".nii", ".nii.gz"),
+        sidecar=True,
     ),
     Format(
         "ITK",
@@ -167,6 +172,7 @@ FORMATS: tuple[Format, ...] = (
         "digseg.io.itk",
         (".mha", ".mhd", ".nrrd", ".nhdr"),
         (".mha", ".nrrd"),
+        sidecar=True,
     ),
     Format("GDAL", "raster that GDAL opens", "digseg.io.gdal_raster"),
 )
@@ -252,6 +258,8 @@ def check_mask(
     ------
     UsageError
         No writer takes the name, or that format can't hold such labels.
+    OutputExistsError
+        The JSON that would hold the label names holds something else.
     """
     if is_remote(os.fspath(path)):
         raise UsageError(f"{os.fspath(path)} is remote: write to a local file and copy it there.")
@@ -259,6 +267,8 @@ def check_mask(
     reason = item.code.refuse(mask, source)
     if reason is not None:
         raise UsageError(reason)
+    if item.sidecar:
+        refuse_foreign_sidecar(Path(path))
     return item
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,16 +73,21 @@ def _compare_labels(layer: _Layer, labels: Mask) -> list[Difference]:
         for label, name in sorted(names.items())
         if known.get(label) != name
     ]
-    counts = np.zeros(2**16, np.int64)
+    counts, drawn = Counter[int](), Counter[int]()
     for block in blocks_of(labels.labels):
-        counts += np.bincount(block.ravel(), minlength=len(counts))
-    counts[0] = 0
-    if labels.nodata is not None:
-        counts[labels.nodata] = 0
-    drawn = np.bincount(layer.label, weights=layer.pixels, minlength=len(counts)).astype(np.int64)
-    for label in np.flatnonzero(counts != drawn):
-        what = f"the number of pixels of label {label}"
-        found.append(Difference(what, str(counts[label]), str(drawn[label])))
+        if block.dtype.itemsize <= 2:  # counted without a sort
+            pixels = np.bincount(block.ravel())
+            ids = np.flatnonzero(pixels)
+            pixels = pixels[ids]
+        else:
+            ids, pixels = np.unique(block, return_counts=True)
+        counts.update(dict(zip(ids.tolist(), pixels.tolist(), strict=True)))
+    for label, covered in zip(layer.label, layer.pixels, strict=True):
+        drawn[int(label)] += int(covered)
+    for label in sorted((counts.keys() | drawn.keys()) - {0, labels.nodata}):
+        if counts[label] != drawn[label]:
+            what = f"the number of pixels of label {label}"
+            found.append(Difference(what, str(counts[label]), str(drawn[label])))
     return found
 
 

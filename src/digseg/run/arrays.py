@@ -119,8 +119,11 @@ def _looks_like_volume(shape: tuple[int, ...]) -> bool:
 
 
 def _from_xarray(array: xarray.DataArray, grid: Grid | None) -> Raster | Volume:
-    """Read axes by name; the affine comes from evenly spaced coordinates, the CRS from the usual
-    ``spatial_ref`` coordinate or a ``crs`` attribute."""
+    """Read axes by name; the affine comes from evenly spaced coordinates (millimetres of a volume).
+
+    For a raster without them it comes from the ``GeoTransform`` of the usual ``spatial_ref``
+    coordinate; the CRS comes from there, too, or from a ``crs`` attribute.
+    """
     by_role: dict[str, str] = {}
     for role, names in _DIMS.items():
         match = [str(dim) for dim in array.dims if str(dim).lower() in names]
@@ -135,7 +138,7 @@ def _from_xarray(array: xarray.DataArray, grid: Grid | None) -> Raster | Volume:
     if "z" in by_role:
         ordered = array.transpose(by_role["z"], by_role["y"], by_role["x"])
         shape = tuple(int(side) for side in ordered.shape)
-        place = grid or Grid.of(shape, space="patient", unit="millimetre")
+        place = grid or _patient_grid(array, by_role, shape)
         return Volume(ordered.data, place, modality.of_array(ordered.data, None)[0])
     ordered = (
         array.transpose(by_role["y"], by_role["x"])
@@ -153,16 +156,37 @@ def _from_xarray(array: xarray.DataArray, grid: Grid | None) -> Raster | Volume:
     return Raster(data, grid, None if nodata is None else float(nodata), band_names=band_names)
 
 
+def _patient_grid(array: xarray.DataArray, by_role: dict[str, str], shape: tuple[int, ...]) -> Grid:
+    """Where a volume's coordinates put it; an axis without any has steps of 1 from 0."""
+    affine = np.eye(4)
+    for column, role in enumerate("xyz"):
+        if by_role[role] in array.coords:
+            values = array.coords[by_role[role]].values
+            affine[column, column], affine[column, 3] = _even(values, by_role[role])
+    return Grid.of(shape, affine, space="patient", unit="millimetre")
+
+
 def _grid_of(array: xarray.DataArray, by_role: dict[str, str], shape: tuple[int, int]) -> Grid:
-    crs = array.attrs.get("crs")
+    crs, told = array.attrs.get("crs"), ""
     if "spatial_ref" in array.coords:
         attributes = array.coords["spatial_ref"].attrs
         crs = attributes.get("crs_wkt") or attributes.get("spatial_ref") or crs
-    if by_role["y"] not in array.coords or by_role["x"] not in array.coords:
+        told = str(attributes.get("GeoTransform", ""))
+    transform: tuple[float, ...]
+    if by_role["y"] in array.coords and by_role["x"] in array.coords:
+        step_y, first_y = _even(array.coords[by_role["y"]].values, by_role["y"])
+        step_x, first_x = _even(array.coords[by_role["x"]].values, by_role["x"])
+        transform = (step_x, 0.0, first_x - step_x / 2, 0.0, step_y, first_y - step_y / 2)
+    elif told:  # a rotated raster has no coordinates of its axes
+        try:
+            c, a, b, f, d, e = (float(part) for part in told.split())  # GDAL's order
+        except ValueError:
+            raise UsageError(
+                f"The GeoTransform {told!r} of the DataArray is no six numbers: mend it."
+            ) from None
+        transform = (a, b, c, d, e, f)
+    else:
         return Grid.of(shape)
-    step_y, first_y = _even(array.coords[by_role["y"]].values, by_role["y"])
-    step_x, first_x = _even(array.coords[by_role["x"]].values, by_role["x"])
-    transform = (step_x, 0.0, first_x - step_x / 2, 0.0, step_y, first_y - step_y / 2)
     return Grid.from_transform(shape, transform, crs=None if crs is None else str(crs))
 
 

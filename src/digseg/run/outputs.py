@@ -149,11 +149,15 @@ def write_labels(
 
     Raises
     ------
+    UsageError
+        It would take the place of the input.
     VerificationError
         The file that was written does not lie where the input lies.
     """
     from digseg import io
 
+    if image.source is not None and would_replace(path, image.source.path):
+        raise UsageError("The output is the input itself: give the output another name.")
     if tiles is None:
         files = io.write_mask(mask, path, source=image, overwrite=overwrite)
     else:

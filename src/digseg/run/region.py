@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from digseg.errors import UsageError
 from digseg.lazy import Bounds, WindowArray, box
@@ -60,9 +61,23 @@ def crop(image: Raster | Volume, region: Bounds) -> Raster | Volume:
     meta = {**image.meta, WHOLE: image}
     if isinstance(image, Volume):
         return replace(image, data=_part(image.data, starts, sides), grid=grid, meta=meta)
+    meta = _tie_points_moved(meta, starts)
     data = _part(image.data, (0, *starts), (image.bands, *sides))
     valid = None if image.valid is None else _part(image.valid, starts, sides)
     return replace(image, data=data, grid=grid, valid=valid, levels=(), meta=meta)
+
+
+def _tie_points_moved(meta: Mapping[str, Any], starts: tuple[int, ...]) -> dict[str, Any]:
+    """Ground control points and RPCs that speak of a part's own rows and columns."""
+    top, left = starts
+    moved = dict(meta)
+    if meta.get("gcps"):
+        moved["gcps"] = tuple((row - top, column - left, *at) for row, column, *at in meta["gcps"])
+    if meta.get("rpcs"):
+        offsets = {"LINE_OFF": top, "SAMP_OFF": left}
+        new = {name: repr(float(meta["rpcs"][name]) - start) for name, start in offsets.items()}
+        moved["rpcs"] = {**meta["rpcs"], **new}
+    return moved
 
 
 def _part(data: LazyArray, starts: tuple[int, ...], sides: tuple[int, ...]) -> WindowArray:

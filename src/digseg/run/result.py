@@ -84,6 +84,8 @@ class Result:
 
         Raises
         ------
+        UsageError
+            It is the input itself.
         OutputExistsError, OutputError
             The file is there already, or can't be written.
         """
