@@ -67,8 +67,8 @@ def placement(grid: Grid) -> Placement:
     """
     n = grid.ndim
     matrix = grid.index_matrix
-    if grid.space == "map":
-        # A map grid's affine gives corners, napari speaks of centres.
+    if grid.space == "map" or _measured(grid):
+        # The affine gives corners there, napari speaks of centres.
         matrix[:n, n] += matrix[:n, :n] @ np.full(n, 0.5)
     signs = _SIGNS.get((grid.space, n), (1.0,) * n)
     matrix[:n] *= np.asarray(signs)[:, None]
@@ -82,6 +82,11 @@ def placement(grid: Grid) -> Placement:
     if n == 3:
         return Placement(grid.spacing, tuple(map(float, matrix[:n, n])), None, units, grid.axes)
     return Placement((1.0,) * n, (0.0,) * n, matrix, units, grid.axes)
+
+
+def _measured(grid: Grid) -> bool:
+    """Whether the pixels of a microscope's image have a size; those without one are at 0, 1, 2."""
+    return grid.space == "pixel" and grid.unit != "pixel"
 
 
 def unit_of(unit: str) -> str:
@@ -146,4 +151,6 @@ def grid_of_layer(
     affine[:n, n] = start[::-1]
     names = {str(unit) for unit in list(units)[-n:]} if units is not None else set()
     unit = names.pop() if len(names) == 1 else "pixel"
+    if unit != "pixel":
+        affine[:n, n] -= affine[:n, :n] @ np.full(n, 0.5)
     return Grid.of(shape, affine, space="pixel", unit=unit)

@@ -197,7 +197,10 @@ def test_a_painted_layer_of_somebody_else_can_be_written() -> None:
     mask = mask_of(layer.data, layer.as_layer_data_tuple()[1])
     assert {entry.id: entry.name for entry in mask.classes.entries} == {5: "cell", 7: "class 7"}
     np.testing.assert_array_equal(mask.labels[...], layer.data)
-    np.testing.assert_allclose(mask.grid.matrix, [[2, 0, 20], [0, 2, 10], [0, 0, 1]])
+    # The centre of the first pixel stays where it was: the affine speaks of its corner.
+    np.testing.assert_allclose(mask.grid.matrix, [[2, 0, 19], [0, 2, 9], [0, 0, 1]])
+    again = placement(mask.grid)
+    assert (again.scale, again.translate) == ((2, 2), (10, 20))
 
 
 def test_colours_of_a_painted_layer_are_kept() -> None:

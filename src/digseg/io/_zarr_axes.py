@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from digseg.errors import UnsupportedInputError
+from digseg.io._lengths import length_name, metres
 
 _DEFAULT = "tczyx"  # OME-Zarr up to 0.3: always these five
 _CHANNELS = 4  # a short last axis of a plain array holds colours
@@ -69,7 +70,41 @@ def axes_of(array: Any, metadata: Mapping[str, Any]) -> Axes:
         )
     units = tuple(_unit(item) for item in stated) if isinstance(stated, list) else ()
     scale, translation = _transformations(metadata, len(names))
-    return Axes(names, units or (None,) * len(names), scale, translation)
+    axes = Axes(names, units or (None,) * len(names), scale, translation)
+    return in_one_unit(axes, shape)
+
+
+def in_one_unit(axes: Axes, shape: Sequence[int]) -> Axes:
+    """Steps and starts of y and z in the unit of x, which the whole grid has.
+
+    An axis without a unit is taken to have that of x; where x has none, nothing is changed.
+
+    Raises
+    ------
+    UnsupportedInputError
+        One of them, longer than one pixel, has a unit that can't be converted.
+    """
+    across = axes.units[axes.names.index("x")]
+    if across is None:
+        return axes
+    units, scale, start = list(axes.units), list(axes.scale), list(axes.translation)
+    for index, name in enumerate(axes.names):
+        unit = axes.units[index]
+        if name not in "zyx" or unit is None:
+            continue
+        units[index] = length_name(across) or across
+        if unit == across:
+            continue
+        own, other = metres(unit), metres(across)
+        if own is not None and other is not None:
+            factor = float(own / other)
+            scale[index], start[index] = scale[index] * factor, start[index] * factor
+        elif shape[index] > 1:
+            raise UnsupportedInputError(
+                f"The steps of this image are in {across} along x and in {unit} along {name}, "
+                "which are not both lengths: correct the units in its metadata."
+            )
+    return replace(axes, units=tuple(units), scale=tuple(scale), translation=tuple(start))
 
 
 def _stated(axes: list[Any]) -> tuple[str, ...]:

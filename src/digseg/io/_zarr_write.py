@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from digseg.grid import Grid
+from digseg.io._lengths import length_name
 from digseg.io.files import replacing
 from digseg.lazy import Bounds, box
 from digseg.raster import Mask, Raster, Volume
@@ -21,7 +23,6 @@ GRID_KEY = "digseg"
 _CHUNK = 512  # rows and columns of a chunk
 _DEPTH = 16  # planes of a chunk
 _SMALLEST = 256  # no further level once both sides are this small
-_UNITS = {"metre": "meter", "millimetre": "millimeter"}  # as UDUNITS-2 writes them
 
 
 def refuse(mask: Mask, source: Raster | Volume | None) -> str | None:
@@ -118,23 +119,19 @@ def mode_of_four(labels: AnyArray) -> AnyArray:
 def _attributes(mask: Mask, shapes: list[tuple[int, ...]]) -> dict[str, Any]:
     grid = mask.grid
     axes: list[dict[str, str]] = [{"name": name, "type": "space"} for name in grid.axes]
-    if grid.unit in _UNITS:
-        axes = [{**axis, "unit": _UNITS[grid.unit]} for axis in axes]
-    datasets = []
-    for level, shape in enumerate(shapes):
-        factor = [a / b for a, b in zip(grid.shape, shape, strict=True)]
-        # Steps without their direction: viewers expect positive ones. The exact affine is ours.
-        scale = [step * f for step, f in zip(grid.spacing, factor, strict=True)]
-        shift = [(f - 1) / 2 * step for step, f in zip(grid.spacing, factor, strict=True)]
-        datasets.append(
-            {
-                "path": str(level),
-                "coordinateTransformations": [
-                    {"type": "scale", "scale": scale},
-                    {"type": "translation", "translation": shift},
-                ],
-            }
-        )
+    unit = length_name(grid.unit)
+    if unit is not None:
+        axes = [{**axis, "unit": unit} for axis in axes]
+    datasets = [
+        {
+            "path": str(level),
+            "coordinateTransformations": [
+                {"type": "scale", "scale": scale},
+                {"type": "translation", "translation": translation},
+            ],
+        }
+        for level, (scale, translation) in enumerate(_places(grid, shapes))
+    ]
     entries = mask.classes.entries
     return {
         "ome": {
@@ -157,3 +154,35 @@ def _attributes(mask: Mask, shapes: list[tuple[int, ...]]) -> dict[str, Any]:
             "classes": mask.classes.to_list(),
         },
     }
+
+
+def _places(grid: Grid, shapes: list[tuple[int, ...]]) -> Iterator[tuple[list[float], list[float]]]:
+    """Steps of each level, and where the centre of its first pixel lies."""
+    # Steps without their direction: viewers expect positive ones. The exact affine is ours.
+    steps, first = grid.spacing, _first_centre(grid)
+    factors = [1] * grid.ndim
+    finer = shapes[0]
+    for shape in shapes:
+        # Two pixels become one, the last of an odd number included, so this is no ratio of shapes.
+        factors = [
+            factor * (1 if side == before else 2)
+            for factor, side, before in zip(factors, shape, finer, strict=True)
+        ]
+        finer = shape
+        scale = [factor * step for factor, step in zip(factors, steps, strict=True)]
+        middle = [(factor - 1) / 2 * step for factor, step in zip(factors, steps, strict=True)]
+        yield scale, [start + shift for start, shift in zip(first, middle, strict=True)]
+
+
+def _first_centre(grid: Grid) -> tuple[float, ...]:
+    """Where the first pixel's centre lies, for places that OME-Zarr can hold; otherwise 0."""
+    n = grid.ndim
+    steps = np.diag(grid.matrix)[:n]
+    straight = np.array_equal(grid.matrix[:n, :n], np.diag(steps)) and (steps > 0).all()
+    if grid.space != "pixel" or not straight:
+        return (0.0,) * n
+    corner = grid.matrix[:n, n][::-1]
+    if grid.unit == "pixel" and (steps == 1).all() and (corner % 1 == 0).all():
+        # An image without a place, or a part of one: the first of its pixels is at 0.
+        return tuple(map(float, corner))
+    return tuple(map(float, grid.world((0,) * n)[::-1]))

@@ -19,7 +19,7 @@ from digseg.errors import CorruptInputError, DigsegError, UnsupportedInputError,
 from digseg.grid import Grid
 from digseg.io import geotiff, modality, tiff_guard
 from digseg.io._planes import Planes, check_dtype, native
-from digseg.io._zarr_axes import Axes
+from digseg.io._zarr_axes import Axes, in_one_unit
 from digseg.io.files import identity
 from digseg.io.gdal import said
 from digseg.io.registry import Probe
@@ -28,7 +28,6 @@ from digseg.raster import Raster, Source, Volume
 
 _SCHEMA = b"www.openmicroscopy.org/Schemas/OME"
 _AXES = {"T": "t", "C": "c", "S": "c", "Z": "z", "Y": "y", "X": "x"}
-_UNITS = {"µm": "micrometer", "um": "micrometer", "nm": "nanometer", "mm": "millimeter"}
 _XML_BYTES = 64 * 2**20
 
 #: Claims that need no proof: planes, and pixels of all planes.
@@ -217,11 +216,11 @@ def _axes(path: str, file: Any, image: Any, number: int) -> Axes:
     sizes = _physical(file, number)
     units = tuple(sizes.get(name, (1.0, None))[1] for name in names)
     scale = tuple(sizes.get(name, (1.0, None))[0] for name in names)
-    return Axes(names, units, scale, (0.0,) * len(names))
+    return in_one_unit(Axes(names, units, scale, (0.0,) * len(names)), image.shape)
 
 
 def _physical(file: Any, number: int) -> dict[str, tuple[float, str | None]]:
-    """Step and unit of x, y and z from the OME metadata."""
+    """Step and unit of x, y and z from the OME metadata, whose unit is µm if it names none."""
     import xml.etree.ElementTree as ET
 
     try:
@@ -240,15 +239,17 @@ def _physical(file: Any, number: int) -> dict[str, tuple[float, str | None]]:
         except ValueError:
             continue
         if step > 0 and math.isfinite(step):
-            found[name] = (step, _UNITS.get(unit, unit))
+            found[name] = (step, unit)
     return found
 
 
 def _grid(shape: tuple[int, ...], axes: Axes) -> Grid:
     if not axes.placed:
         return Grid.of(shape)
-    names = "zyx"[-len(shape) :]
-    matrix = np.diag([*(axes.along(name)[0] for name in reversed(names)), 1.0])
+    steps = [axes.along(name)[0] for name in "xyz"[: len(shape)]]
+    matrix = np.diag([*steps, 1.0])
+    # The centre of the first pixel lies at 0, as in OME-Zarr; an affine speaks of corners.
+    matrix[:-1, -1] = [-step / 2 for step in steps]
     return Grid.of(shape, matrix, unit=axes.unit)
 
 

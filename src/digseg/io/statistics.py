@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from digseg.io._lengths import metres
 from digseg.io.area import PixelAreas
 from digseg.io.components import Regions, regions_of
 from digseg.io.files import refuse_existing, replacing
@@ -17,15 +19,7 @@ from digseg.types import LazyArray
 
 _HECTARE = 10_000.0  # m2
 _MILLILITRE = 1_000.0  # mm3
-_MILLIMETRES = {
-    "millimetre": 1.0,
-    "millimeter": 1.0,
-    "micrometer": 1e-3,
-    "nanometer": 1e-6,
-    "centimeter": 10.0,
-    "meter": 1e3,
-    "metre": 1e3,
-}
+_MILLIMETRES = 1_000  # of a metre
 
 
 def table(
@@ -69,8 +63,9 @@ def _row(entry: ClassEntry, mask: Mask, regions: Regions) -> dict[str, Any]:
         "share": pixels / regions.valid_pixels if regions.valid_pixels else None,
     }
     if mask.grid.ndim == 3:
-        unit = _MILLIMETRES.get(mask.grid.unit)
-        millimetres = None if unit is None else pixels * mask.grid.cell_size * unit**3
+        unit = metres(mask.grid.unit)
+        voxel = None if unit is None else mask.grid.cell_size * float(unit * _MILLIMETRES) ** 3
+        millimetres = None if voxel is None else pixels * voxel
         row["volume_mm3"] = millimetres
         row["volume_ml"] = None if millimetres is None else millimetres / _MILLILITRE
     else:
@@ -101,4 +96,5 @@ def write_csv(
 
 
 def _cell(value: Any) -> Any:
-    return "" if value is None else value
+    unknown = value is None or (isinstance(value, float) and math.isnan(value))
+    return "" if unknown else value
