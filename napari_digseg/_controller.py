@@ -27,7 +27,7 @@ from digseg.raster import ClassTable
 from digseg.settings import SegmentSettings
 from napari_digseg._export import slices_of
 from napari_digseg._labels import class_kwargs
-from napari_digseg._preferences import Preferences
+from napari_digseg._preferences import KEPT_RUNS, Preferences
 from napari_digseg._previewing import Previews
 from napari_digseg._protocol import Message
 from napari_digseg._regions import drawing_on
@@ -144,7 +144,7 @@ class Controller:
     def undo(self) -> None:
         """Thresholds, colours and visibility as they were one change ago."""
         if self.undo_steps:
-            self.state = self.undo_steps.take()
+            self.state = self.state.looking_like(self.undo_steps.take())
             self.apply_rule()
             self.tell()
 
@@ -286,9 +286,10 @@ def _import_ahead() -> None:
 
 
 def _folder(preferences: Preferences) -> Path:
-    if not preferences.folder:
+    """Where runs are kept; a temporary folder for those that go when napari does."""
+    if not (preferences.folder or preferences.keep_runs):
         return Path(tempfile.mkdtemp(prefix="digseg-runs-"))
-    folder = Path(preferences.folder)
+    folder = Path(preferences.folder or KEPT_RUNS).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

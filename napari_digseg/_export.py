@@ -105,7 +105,7 @@ def export_layer(
         shutil.rmtree(unfinished, ignore_errors=True)
         write_image(image, unfinished)
         unfinished.rename(path)
-    return Target(str(path), image.grid, Turn(), 0, lead)
+    return Target(str(path), image.grid, Turn(), 0, lead, time if "t" in roles else None)
 
 
 def slices_of(layer: Any, point: Sequence[float]) -> tuple[int, int]:

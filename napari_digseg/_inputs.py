@@ -39,6 +39,8 @@ class Target:
         Time point on screen, for a 4-D file.
     lead
         Axes of the layer before the spatial ones.
+    moment
+        Time point on screen, whether the file or the layer holds several; `None` without any.
     """
 
     path: str
@@ -46,6 +48,7 @@ class Target:
     turn: Turn
     time: int = 0
     lead: int = 0
+    moment: int | None = None
 
     @property
     def ndim(self) -> int:
@@ -101,7 +104,7 @@ def own_target(layer: Any, point: Sequence[float]) -> Target | None:
     if lead and found.ndim == 3:
         time = int(np.clip(round(point[0]), 0, layer.data.shape[0] - 1))
     turn = canonical(found) if found.ndim == 3 else Turn()
-    return Target(path, found, turn, time, lead)
+    return Target(path, found, turn, time, lead, time if lead and found.ndim == 3 else None)
 
 
 def placed_like(

@@ -1,8 +1,11 @@
-"""What a person set under Preferences > Plugins; the defaults stand in ``napari.yaml`` as well."""
+"""What a person set under Preferences > DiGSeg; the defaults stand in ``napari.yaml`` as well."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+
+#: Where runs that are kept lie unless a person names a folder.
+KEPT_RUNS = "~/digseg-runs"
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Preferences:
     keep_runs
         Keep probability stores between sessions.
     folder
-        Where runs are kept; empty for napari's cache folder.
+        Where runs are kept; empty for `KEPT_RUNS`, or a temporary folder where none are kept.
     memory_gib
         Most memory that the engine may use; 0 takes three quarters of what is free.
     """

@@ -40,10 +40,12 @@ def result_layer(
     if job.region is None:
         metadata["source"] = job.input
     several = len(levels) > 1
+    # Labels have no axis of time: they lie over every time point, so they say which they are of.
+    when = "" if target.moment is None else f", time {target.moment}"
     return Labels(
         list(levels) if several else levels[0],
         multiscale=several,
-        name=_shortened(f"{image}: {', '.join(job.prompts.names)}", 60),
+        name=_shortened(f"{image}{when}: {', '.join(job.prompts.names)}", 60),
         opacity=0.55,
         metadata={KEY: metadata},
         **class_kwargs(classes),

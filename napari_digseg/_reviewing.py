@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from digseg.errors import DigsegError
+from napari_digseg._painted import Painted, Rows
 from napari_digseg._places import Place
 from napari_digseg._protocol import Message
 from napari_digseg._runs import Run, same_prompts
@@ -38,6 +40,9 @@ class Review:
         self._place = -1
         self._places_of: Any = None
         self._looking: Future[list[Place]] | None = None
+        self._painted: Painted | None = None
+        self._writing: Future[list[str]] | None = None
+        self._counting: Future[Rows] | None = None
 
     @property
     def hears(self) -> Mapping[str, Callable[[Message], None]]:
@@ -46,16 +51,30 @@ class Review:
     # -- files and tables ------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
-        """Write the labels (or polygons, or the table: by the name) as they are shown now."""
-        self._ask(
-            f"Saving {path.name}.",
-            "save",
-            outputs={_KINDS.get(path.suffix.lower(), "labels"): str(path)},
-        )
+        """Write the labels (or polygons, or the table: by the name) as they are shown now.
+
+        Labels that were painted on, while they are in the viewer, else those of the run.
+        """
+        kind = _KINDS.get(path.suffix.lower(), "labels")
+        if (painted := self.painted) is not None:
+            self._writing = painted.save(path, kind)
+            self._desk.say(self._desk.status.phase, f"Saving {path.name}, as painted.")
+            return
+        self._ask(f"Saving {path.name}.", "save", outputs={kind: str(path)})
 
     def measure(self) -> None:
-        """Ask for the table of areas or volumes."""
+        """Ask for the table of areas or volumes, of painted labels where there are some."""
+        if (painted := self.painted) is not None:
+            self._counting = painted.measure()
+            self._desk.say(self._desk.status.phase, "Measuring, as painted.")
+            return
         self._ask("Measuring.", "statistics")
+
+    @property
+    def painted(self) -> Painted | None:
+        """The copy that is painted on, while it is in the viewer."""
+        copy = self._painted
+        return copy if copy is not None and copy.layer in self._desk.viewer.layers else None
 
     def _rule(self, run: Run) -> tuple[dict[str, float], float, list[str]]:
         """Thresholds, the one for the rest, and what is hidden, as the labels show them now."""
@@ -108,7 +127,8 @@ class Review:
         run = self._desk.run
         if run is None:
             return ""
-        output = Path(self.saved[0]) if self.saved else None
+        # No command line paints.
+        output = Path(self.saved[0]) if self.saved and self._painted is None else None
         return run.told(self._desk.state, output).command_line()
 
     # -- looking twice ---------------------------------------------------------------------------
@@ -151,16 +171,39 @@ class Review:
     def _look_at(self, run: Run, place: Place) -> None:
         index = [value + start for value, start in zip(place.index, run.starts, strict=True)]
         world = run.image_layer.data_to_world([0.0] * run.target.lead + index)
+        # A layer with more axes lends the viewer some before those of this one.
+        before = self._desk.viewer.dims.ndim - len(world)
         for axis, value in enumerate(world[:-2]):
-            self._desk.viewer.dims.set_point(axis, value)
+            self._desk.viewer.dims.set_point(before + axis, value)
         camera = self._desk.viewer.scene.camera
         camera.center = (0.0, world[-2], world[-1])
         pixel = float(np.abs(np.asarray(run.image_layer.scale)[-1]))
         camera.zoom = max(camera.zoom, 4.0 / pixel)
 
     def poll(self) -> bool:
-        """Go to a place that was asked for before the places were found."""
-        return self._looking is not None and self._go_on()
+        """Go to a place that was asked for before, and say what of painted labels was done."""
+        moved = self._looking is not None and self._go_on()
+        return self._hear_painted() or moved
+
+    def _hear_painted(self) -> bool:
+        desk, writing, counting = self._desk, self._writing, self._counting
+        try:
+            if writing is not None and writing.done():
+                self._writing = None
+                self.saved = writing.result()
+                name = Path(self.saved[0]).name
+                desk.say(desk.status.phase, f"Saved {name}, with what was painted.")
+                return True
+            if counting is not None and counting.done():
+                self._counting = None
+                self.statistics = counting.result()
+                self._measured = None if desk.run is None else self._rule(desk.run)
+                desk.say(desk.status.phase, "Measured, with what was painted.")
+                return True
+        except (DigsegError, OSError) as error:
+            desk.say(desk.status.phase, str(error), problem=True)
+            return True
+        return False
 
     def editable_copy(self) -> Any:
         """The labels as they are shown, in memory, to paint corrections on."""
@@ -179,6 +222,7 @@ class Review:
         copy = Labels(np.asarray(data[...]).copy(), **kwargs)
         self._desk.viewer.add_layer(copy)
         run.labels.visible = False
+        self._painted = Painted(copy)
         return copy
 
     def failed(self, message: Message) -> None:

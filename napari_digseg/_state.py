@@ -131,6 +131,17 @@ class State:
     def with_prompts(self, prompts: Iterable[Prompt]) -> State:
         return replace(self, rows=tuple(PromptRow(prompt) for prompt in prompts))
 
+    def looking_like(self, other: State) -> State:
+        """This form, with the thresholds, colours and visibility of another's rows of that name."""
+        others = {row.prompt.name: row for row in other.rows}
+        rows = []
+        for row in self.rows:
+            if (then := others.get(row.prompt.name)) is not None:
+                prompt = replace(row.prompt, color=then.prompt.color)
+                row = replace(row, prompt=prompt, threshold=then.threshold, shown=then.shown)
+            rows.append(row)
+        return replace(self, rows=tuple(rows))
+
     def row(self, name: str) -> PromptRow:
         return next(row for row in self.rows if row.prompt.name == name)
 

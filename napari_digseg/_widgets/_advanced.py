@@ -69,7 +69,9 @@ class Advanced(QWidget):
             "How many times larger the model sees the image, several averaged: 0.7,1. Above 1 for "
             "things smaller than usual, below 1 for larger ones."
         )
-        self.ct_window = _combo(["auto", *CT_WINDOWS], "auto", "CT window, or two numbers in HU.")
+        self.ct_window = _combo(
+            ["auto", *CT_WINDOWS], _window_name(settings.window), "CT window, or two numbers in HU."
+        )
         self.planes = _combo(
             ["z", "y", "x", "zyx"], settings.planes, "Slice axis of a volume; zyx fuses all three."
         )
@@ -81,7 +83,9 @@ class Advanced(QWidget):
         self.propagate.setChecked(bool(settings.propagate))
         self.largest = QCheckBox("largest part only")
         self.largest.setToolTip("Volumes: keep the largest connected part of each label.")
+        self.largest.setChecked(settings.largest)
         self.fill_holes = QCheckBox("fill holes")
+        self.fill_holes.setChecked(settings.fill_holes)
         for label, widget in (
             ("Model", self.model),
             ("Device", self.device),
@@ -160,6 +164,14 @@ class Advanced(QWidget):
     def _offer_spread(self, settings: SegmentSettings) -> None:
         """One run has no spread, and a second pass keeps none."""
         self.uncertainty.setEnabled(settings.ensemble > 1 and not settings.propagate)
+
+
+def _window_name(window: tuple[float, float] | None) -> str:
+    """A CT window as the box shows it: by its name, or as two numbers."""
+    if window is None:
+        return "auto"
+    names = [name for name, bounds in CT_WINDOWS.items() if tuple(bounds) == tuple(window)]
+    return names[0] if names else f"{window[0]:g},{window[1]:g}"
 
 
 def _combo(items: list[str], current: str, tip: str) -> QComboBox:

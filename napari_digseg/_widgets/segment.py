@@ -174,7 +174,15 @@ class SegmentWidget(Panel):
             ("Ctrl+Alt+U", self.controller.review.next_uncertain),
         ):
             QShortcut(QKeySequence(keys), self, activated=act)
+        before = self.controller.state
         self.layer.fill()
+        if before.layer in self.controller.layers_of("image"):
+            # A dock that was closed comes back as it was.
+            self.layer.setCurrentText(before.layer)
+            self.controller.set(
+                replace(self.controller.state, region=before.region, slab=before.slab)
+            )
+            self._show_region()
 
     # -- what was clicked ------------------------------------------------------------------------
 
@@ -218,6 +226,18 @@ class SegmentWidget(Panel):
         slab = (self.first.value(), self.last.value())
         self.controller.set(replace(self.controller.state, region=region, slab=slab))
 
+    def _show_region(self) -> None:
+        """Show the region of the form; nothing is told to anybody."""
+        state = self.controller.state
+        widgets = self.region, self.first, self.last
+        for widget in widgets:
+            widget.blockSignals(True)
+        self.region.setCurrentText(state.region)
+        self.first.setValue(state.slab[0])
+        self.last.setValue(state.slab[1])
+        for widget in widgets:
+            widget.blockSignals(False)
+
     def _on_view(self, *_: Any) -> None:
         if self.controller.run is None:
             self._ask_preview()
@@ -237,6 +257,8 @@ class SegmentWidget(Panel):
         control = self.controller
         state, status, run = control.state, control.status, control.run
         self.layer.show_name(state.layer)
+        if state.region != self.region.currentText():
+            self._show_region()
         self.advanced.show_model(state.settings.model)
         self.prompts.show_state(state, run.histograms if run is not None else {})
         self.slab.setVisible(state.region == "slab")
