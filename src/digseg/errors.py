@@ -38,6 +38,10 @@ class OutputExistsError(OutputError, FileExistsError):
     """The output is there already."""
 
 
+class BusyError(OutputError):
+    """Another run is writing there."""
+
+
 class MissingExtraError(DigsegError, ImportError):
     """A feature needs an optional package."""
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from digseg.errors import ResumeError
+from digseg.errors import BusyError, ResumeError
 
 Record = dict[str, Any]
 _CHECKPOINT: Record = {"checkpoint": True}
@@ -37,6 +38,7 @@ class Journal:
         #: How many of the records stand before the last checkpoint.
         self.trusted = trusted
         self._file = path.open("ab")
+        _lock(self._file, path)
 
     @classmethod
     def create(cls, path: Path, header: Mapping[str, Any]) -> Journal:
@@ -58,11 +60,21 @@ class Journal:
         ------
         ResumeError
             There is no journal, or not even its header can be read.
+        BusyError
+            Another run has it.
         """
+        cls.refuse_if_busy(path)
         header, records, trusted, good = _scan(path)
         with path.open("r+b") as file:
             file.truncate(good)
         return cls(path, header, records, trusted)
+
+    @staticmethod
+    def refuse_if_busy(path: Path) -> None:
+        """Raise `BusyError` where another process has the journal open."""
+        if path.exists():
+            with path.open("ab") as file:
+                _lock(file, path)
 
     @staticmethod
     def peek(path: Path) -> tuple[Record, list[Record]]:
@@ -85,6 +97,32 @@ class Journal:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _lock(file: IO[bytes], path: Path) -> None:
+    """Keep others out for as long as the file is open; a process that dies lets go.
+
+    Not on Windows, where a lock also keeps readers out, nor on file systems without locks.
+
+    Raises
+    ------
+    BusyError
+        Another process, or another run in this one, has it.
+    """
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise BusyError(
+            f"Another run is at work in {path.parent.parent}: wait until it has ended, stop it, "
+            "or give the output another name."
+        ) from None
+    except OSError:  # a network drive without locks
+        return
 
 
 def _line(record: Mapping[str, Any]) -> bytes:

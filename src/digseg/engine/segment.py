@@ -21,10 +21,10 @@ from digseg.engine.estimate import check_disk, disk_bytes, fitted_plan, held_byt
 from digseg.engine.infer import Inference, Meter
 from digseg.engine.pipeline import STAGE, LocalRun
 from digseg.engine.plan import Block, Order, Plan
-from digseg.engine.state import RunState, identity_of, unbegun
-from digseg.engine.store import ProbabilityStore
+from digseg.engine.state import RunState, identity_of, ours, unbegun
+from digseg.engine.store import PRIVATE, ProbabilityStore
 from digseg.engine.worker import Kit
-from digseg.errors import OutputExistsError
+from digseg.errors import OutputExistsError, UsageError
 from digseg.events import (
     Callback,
     CancelToken,
@@ -34,6 +34,7 @@ from digseg.events import (
     StageStarted,
     ignore,
 )
+from digseg.journal import Journal
 from digseg.memory import Budget, budget, few_pools, give_back
 from digseg.prompts import PromptSet
 from digseg.settings import SegmentSettings
@@ -143,6 +144,11 @@ def segment(
                 run.allowed = share
             if pending:
                 run.go(pending)
+    except UsageError:
+        # Workers that can't be reached, say: nothing was done, so nothing is in the way next time.
+        if not state.journal.records:
+            shutil.rmtree(store.path, ignore_errors=True)
+        raise
     finally:
         state.close()
     seconds = time.perf_counter() - begun
@@ -169,6 +175,10 @@ def open_run(
 ) -> tuple[ProbabilityStore, RunState]:
     """A new store, or the one to be finished."""
     identity = identity_of(source, model, prompts, settings)
+    if path.exists() and (resume or overwrite) and not ours(path):
+        raise OutputExistsError(
+            f"{path} is there and is no store of probabilities: choose another name."
+        )
     if resume and unbegun(path):
         shutil.rmtree(path)
     if resume and path.exists():
@@ -179,6 +189,7 @@ def open_run(
             raise OutputExistsError(
                 f"{path} is there already: use --resume to finish it or --overwrite to replace it."
             )
+        Journal.refuse_if_busy(path / PRIVATE / "journal")
         shutil.rmtree(path)
     plan, _, _ = fitted_plan(
         source.shape, model, prompts, settings,

@@ -25,7 +25,7 @@ _CHECKPOINT_SECONDS = 10.0
 #: Settings that change neither what is computed nor what is stored.
 _FREE = {
     "model", "device", "batch", "memory", "workers", "scheduler", "threshold", "thresholds",
-    "largest", "fill_holes", "minimum_ml",
+    "largest", "fill_holes", "minimum_ml", "simplify",
 }  # fmt: skip
 
 
@@ -42,6 +42,18 @@ def identity_of(
         ],
         "settings": {key: value for key, value in values.items() if key not in _FREE},
     }
+
+
+def ours(path: Path) -> bool:
+    """Whether a folder may be replaced: it is a store of this program's, or holds nothing."""
+    if not path.is_dir() or path.is_symlink():
+        return False
+    if unbegun(path) or not any(path.iterdir()):
+        return True
+    try:
+        return "digseg" in json.loads((path / "zarr.json").read_bytes())["attributes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def unbegun(path: Path) -> bool:

@@ -102,12 +102,14 @@ def verify(
     output_path: str | os.PathLike[str],
     *,
     series: str | None = None,
+    nodata: int | None = None,
 ) -> list[Difference]:
     """Reopen both files and list what differs in place and labels; empty when all is equal.
 
     An opened image may stand for the input: one of several series, say, or a time point. For a
-    path, ``series`` names it, as for `read`.
+    path, ``series`` names it, as for `read`. ``nodata`` is a label without a name that may be in
+    the output: voxels of failed tiles, for which volumes have no word.
     """
     from digseg.io.verification import compare
 
-    return compare(input_path, output_path, series=series)
+    return compare(input_path, output_path, series=series, nodata=nodata)

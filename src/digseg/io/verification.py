@@ -28,10 +28,12 @@ def compare(
     output_path: str | os.PathLike[str],
     *,
     series: str | None = None,
+    nodata: int | None = None,
 ) -> list[Difference]:
     """Reopen both (or only the output, where the opened input is given) and list what differs.
 
-    ``series`` says which of several the input is, as for `digseg.io.read`. Compared are shape,
+    ``series`` says which of several the input is, as for `digseg.io.read`; ``nodata`` is a label
+    without a name that may be there, where the format can't say so. Compared are shape,
     space, CRS, transform or affine, orientation, ground control points, label ids and, where both
     are labels, names, colours and the labels themselves; of polygons, see `vector_check`.
 
@@ -57,7 +59,7 @@ def compare(
     found = compare_place(image, output)
     after = labels_of(output_path, output)
     if after is not None:
-        found += check_ids(after)
+        found += check_ids(after, nodata)
     elif before is not None:
         found.append(Difference("the class table", "names for its labels", "missing"))
     if before is not None and after is not None:
@@ -147,11 +149,9 @@ def _codes(grid: Grid) -> str:
     return "".join(str(code) for code in aff2axcodes(grid.matrix))
 
 
-def check_ids(mask: Mask) -> list[Difference]:
-    """Whether every label in the file is one of its class table."""
-    known = {0, *mask.classes.colors}
-    if mask.nodata is not None:
-        known.add(mask.nodata)
+def check_ids(mask: Mask, nodata: int | None = None) -> list[Difference]:
+    """Whether every label in the file is one of its class table, or stands for none."""
+    known = {0, *mask.classes.colors} | ({mask.nodata, nodata} - {None})
     strange = sorted(values_in(mask.labels) - known)
     if not strange:
         return []

@@ -6,8 +6,8 @@ import importlib
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -19,7 +19,7 @@ from digseg.run.ahead import LabelsAhead
 from digseg.run.asked import source_of
 from digseg.run.job import Job
 from digseg.run.outputs import check_image, check_outputs, save_outputs, work_store_path
-from digseg.run.passes import Passes
+from digseg.run.passes import Passes, parts_path
 from digseg.run.region import part_of
 from digseg.run.result import Result
 from digseg.run.settled import settled
@@ -89,7 +89,7 @@ def execute(
         # 4. Tiles to the probability store; labels follow as blocks are done.
         place = _Place.of(job)
         recipe = job.recipe(model_identity=model.identity, source_identity=source.identity)
-        with LabelsAhead(opened, job, place.store) as ahead:
+        with place.left_to_resume(), LabelsAhead(opened, job, place.store) as ahead:
             heard = ahead.listener(callback)
             passes = Passes(
                 opened, model, job, place.store, recipe, heard, cancel, order, watched, helpers
@@ -156,9 +156,9 @@ def _written(passes: Passes, done: EngineResult, place: _Place, ahead: LabelsAhe
     except (DigsegError, OSError, MemoryError):
         passes.callback(Notice(_left(result, place)))
         raise
-    if place.temporary and not done.failed:
+    if place.temporary and (place.nameless or not done.failed):
         # Also when nobody closes the result: at its end, or at the end of the program.
-        result._delete = weakref.finalize(result, shutil.rmtree, place.store, ignore_errors=True)
+        result._delete = weakref.finalize(result, shutil.rmtree, place.goes, ignore_errors=True)
     passes.tidy()
     return result
 
@@ -214,7 +214,8 @@ def _refuse_unreadable(done: EngineResult, source: TileSource, place: _Place) ->
     try:
         source.read(tile.plane, done.store.plan.lattice.window(tile))
     except InputError:
-        shutil.rmtree(place.store, ignore_errors=True)
+        for path in (place.goes, parts_path(place.store)):
+            shutil.rmtree(path, ignore_errors=True)
         raise
 
 
@@ -224,6 +225,23 @@ class _Place:
 
     store: Path
     temporary: bool = True
+    #: No output has a name, so nobody can resume: the store has a folder of its own.
+    nameless: bool = False
+
+    @property
+    def goes(self) -> Path:
+        """What is deleted when it is no longer needed."""
+        return self.store.parent if self.nameless else self.store
+
+    @contextmanager
+    def left_to_resume(self) -> Iterator[None]:
+        """Delete what nobody can resume when a run ends badly."""
+        try:
+            yield
+        except BaseException:
+            if self.nameless:
+                shutil.rmtree(self.goes, ignore_errors=True)
+            raise
 
     @classmethod
     def of(cls, job: Job) -> _Place:
@@ -231,4 +249,4 @@ class _Place:
             return cls(job.outputs.probabilities, temporary=False)
         if job.outputs.main is not None:
             return cls(work_store_path(job.outputs.main))
-        return cls(Path(tempfile.mkdtemp(prefix="digseg-")) / "store.zarr")
+        return cls(Path(tempfile.mkdtemp(prefix="digseg-")) / "store.zarr", nameless=True)

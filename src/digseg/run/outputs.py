@@ -167,15 +167,15 @@ def write_labels(
         files = write_cog(mask, path, source=image, tiles=tiles)
     # A part of an image has a grid of its own, which no file holds: nothing to compare with.
     if image.source is not None and WHOLE not in image.meta:
-        _prove(image, path)
+        _prove(image, path, mask.nodata)
     return [*files, write_recipe(recipe, path)]
 
 
-def _prove(image: Raster | Volume, path: Path) -> None:
+def _prove(image: Raster | Volume, path: Path, nodata: int | None = None) -> None:
     """Reopen an output; the image is taken as opened: one of several series, say."""
     from digseg import io
 
-    differences = io.verify(image, path)
+    differences = io.verify(image, path, nodata=nodata)
     if differences:
         told = "; ".join(str(difference) for difference in differences)
         raise VerificationError(f"{path} differs from the input: {told}.")

@@ -10,7 +10,7 @@ from digseg.errors import InputNotFoundError, UnsupportedInputError, UsageError
 from digseg.prompts import normalise
 from digseg.raster import Raster, Volume
 from digseg.run.job import Job, Outputs
-from digseg.run.outputs import check_image, check_outputs, save_outputs
+from digseg.run.outputs import check_image, check_outputs, save_outputs, would_replace
 from digseg.run.region import part_of
 from digseg.run.result import Result
 from digseg.run.views import make_mask
@@ -70,6 +70,8 @@ def relabel(
     )  # fmt: skip
     _check_names(job, suppress)
     check_outputs(job)
+    if any(would_replace(path, str(store_path)) for path in outputs):
+        raise UsageError("The output is the store itself: give the output another name.")
     image = _open(job)
     check_image(job, image)
     progress = store.progress()

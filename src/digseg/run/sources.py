@@ -51,7 +51,9 @@ class RasterSource:
     def identity(self) -> str:
         source = self.raster.source
         content = source.identity if source is not None else array_identity(self.raster.data)
-        told = f"{content}|{self.bands}|{self.stretch}|{self.palette is not None}"
+        # The place tells parts of one file apart.
+        place = self.raster.grid.affine
+        told = f"{content}|{place}|{self.bands}|{self.stretch}|{self.palette is not None}"
         return hashlib.sha256(told.encode()).hexdigest()
 
     def read(self, plane: int, window: Window) -> tuple[Float32Array, BoolArray]:

@@ -20,7 +20,7 @@ from digseg.blend import DONE, NODATA
 from digseg.errors import InputError
 from digseg.lazy import Bounds, WindowArray, box
 from digseg.orientation import Turn
-from digseg.prompts import Prompt, PromptSet
+from digseg.prompts import Prompt, PromptSet, normalise
 from digseg.run.slabs import Slabs
 from digseg.types import (
     AnyArray,
@@ -240,8 +240,12 @@ class Spreading:
 
 def spread_prompts(prompts: PromptSet) -> PromptSet:
     """The prompts, then a map for the spread of each; negative ones, so that none gets a label."""
-    spreads = tuple(
-        replace(prompt, name=f"spread of {prompt.name}", synonyms=(), negative=True)
-        for prompt in prompts
-    )
+    known = {normalise(word) for prompt in prompts for word in (prompt.name, *prompt.synonyms)}
+    spreads = []
+    for prompt in prompts:
+        name = f"spread of {prompt.name}"
+        while normalise(name) in known:  # somebody asks for that
+            name += "'"
+        known.add(normalise(name))
+        spreads.append(replace(prompt, name=name, synonyms=(), negative=True))
     return PromptSet((*prompts, *spreads))

@@ -1,0 +1,71 @@
+"""Labels that a person painted on: written and measured from memory, in a thread. No Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from digseg.raster import Mask, Raster, Volume
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass
+class Painted:
+    """A copy of a run's labels that lies in the viewer to be painted on.
+
+    Parameters
+    ----------
+    layer
+        The Labels layer.
+    """
+
+    layer: Any
+    _pool: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="digseg painted")
+    )
+
+    def save(self, path: Path, kind: str) -> Future[list[str]]:
+        """Write the labels as they are now, by the kind of file: labels, vector or stats."""
+        return self._pool.submit(_save, *self._now(), path, kind)
+
+    def measure(self) -> Future[Rows]:
+        """The table of the labels as they are now; probabilities say nothing of what is painted."""
+        return self._pool.submit(_rows, *self._now())
+
+    def _now(self) -> tuple[Mask, Raster | Volume | None]:
+        """A copy, so that a person can go on painting, and the image that it belongs to."""
+        from napari_digseg._labels import mask_of
+        from napari_digseg._writer import source_of
+
+        meta = self.layer.as_layer_data_tuple()[1]
+        mask = mask_of(np.array(self.layer.data), meta)
+        return mask, source_of(meta, mask.grid)
+
+
+def _rows(mask: Mask, image: Raster | Volume | None) -> Rows:
+    from digseg.io import statistics
+    from digseg.run.measures import measure
+
+    rows = statistics.table(mask, image=image)
+    if isinstance(image, Volume):
+        for row, more in zip(rows, measure(image, mask), strict=True):
+            row.update(more)
+    return rows
+
+
+def _save(mask: Mask, image: Raster | Volume | None, path: Path, kind: str) -> list[str]:
+    from digseg import io
+    from digseg.io import statistics, vector
+
+    write: dict[str, Callable[[], list[Path]]] = {
+        "labels": lambda: io.write_mask(mask, path, source=image, overwrite=True),
+        "vector": lambda: vector.write_polygons(mask, path, overwrite=True),
+        "stats": lambda: statistics.write_csv(_rows(mask, image), path, overwrite=True),
+    }
+    return [str(file) for file in write[kind]()]
