@@ -28,6 +28,7 @@ def register(subparsers: Any) -> None:
         "thresholds of the run",
     )
     parser.add_argument(
+        "--suppress",
         "-n",
         "--negative",
         action="append",
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         outputs,
         threshold=threshold,
         thresholds=thresholds,
-        suppress=args.negative,
+        suppress=args.suppress,
         simplify=args.simplify,
         input_path=args.input,
         overwrite=args.overwrite,
