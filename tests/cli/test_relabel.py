@@ -136,3 +136,9 @@ def test_the_benchmark_tells_its_figures(capsys: pytest.CaptureFixture[str]) -> 
 )
 def test_a_benchmark_of_nothing_is_refused(words: list[str]) -> None:
     assert main(["benchmark", "engine", *words]) == 2
+
+
+def test_a_path_is_told_on_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = run / f"{'long ' * 20}.tif"
+    assert main(["relabel", str(run / "store.zarr"), "-o", str(out)]) == 0
+    assert f"wrote {out}" in capsys.readouterr().err.splitlines()

@@ -17,10 +17,11 @@ from rasterio.transform import Affine
 from tests.models import Brightness
 
 from digseg.cli.main import main
-from digseg.errors import InputNotFoundError
 from digseg.prompts import PromptSet
 from digseg.run import execute
-from digseg.run.batch import BatchJob, find, run_batch, write_table
+from digseg.run.batch import BatchJob, run_batch
+from digseg.run.found import find
+from digseg.run.table import Table
 from digseg.settings import SegmentSettings
 
 
@@ -61,37 +62,6 @@ def job(folder: Path, **more: Any) -> BatchJob:
     return BatchJob(PromptSet.parse(["bright"]), SegmentSettings(), folder, **more)
 
 
-def names(found: list[Any]) -> list[str]:
-    return [f"{item.place}/{Path(item.path).name}" for item in found]
-
-
-def test_a_folder_gives_its_images_in_order(folder: Path) -> None:
-    expected = ["./a.nii.gz", "./broken.nii.gz", "./scene.tif", "second/a.nii.gz"]
-    assert names(find([str(folder)])) == expected
-    volume(folder / "out" / "a_mask.nii.gz")
-    assert names(find([str(folder)], leave_out=folder / "out")) == expected
-
-
-def test_patterns_lists_and_paths(folder: Path, tmp_path: Path) -> None:
-    assert names(find([str(folder / "*.nii.gz")])) == ["./a.nii.gz", "./broken.nii.gz"]
-    text = tmp_path / "some.txt"
-    text.write_text("# mine\ncases/scene.tif\n\ncases/gone.tif\n")
-    assert [Path(f.path).name for f in find([str(text)])] == ["scene.tif", "gone.tif"]
-    table = tmp_path / "some.csv"
-    table.write_text('"cases/scene.tif",1\ncases/a.nii.gz,2\n')
-    assert [Path(f.path).name for f in find([str(table)])] == ["scene.tif", "a.nii.gz"]
-    twice = find([str(folder / "scene.tif"), str(folder / "scene.tif")])
-    assert len(twice) == 1
-    for nothing in (tmp_path / "gone", tmp_path / "*.mha"):
-        with pytest.raises(InputNotFoundError, match="no image"):
-            find([str(nothing)])
-
-
-def test_a_dicom_series_is_one_case(shared: Any) -> None:
-    series = shared("data/ct_totalsegmentator/dicom")
-    assert [item.path for item in find([str(series)])] == [str(series)]
-
-
 def test_a_bad_file_stops_nothing(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     cases = list(run_batch(job(out, pictures=True), find([str(folder)]), model=Brightness()))
@@ -104,7 +74,7 @@ def test_a_bad_file_stops_nothing(folder: Path, tmp_path: Path) -> None:
     mask = np.asarray(nib.load(out / "a_mask.nii.gz").dataobj)
     assert mask[6, 8, 3] == 1
     assert mask[0, 0, 0] == 0
-    write_table(cases, tmp_path / "all.csv")
+    Table.open(tmp_path / "all.csv").write(cases)
     with (tmp_path / "all.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [Path(row["file"]).name for row in rows] == ["a.nii.gz", "scene.tif", "a.nii.gz"]

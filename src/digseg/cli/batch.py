@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,9 @@ from digseg.cli.options import (
 from digseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from digseg.run.batch import Case
+    from digseg.run.batch import BatchJob, Case
+    from digseg.run.found import Found
+    from digseg.run.table import Table
 
 Subparsers = Any  # argparse keeps the type of its subparsers action private
 
@@ -55,9 +58,11 @@ def register(subparsers: Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from digseg.cli.output import console, print_json
+    from digseg.cli.output import print_json
     from digseg.io import registry
-    from digseg.run.batch import BatchJob, check_table, find, run_batch, write_table
+    from digseg.run.batch import BatchJob
+    from digseg.run.found import find
+    from digseg.run.table import Table
 
     prompts, settings = prompts_of(args), settings_of(args)
     check_threshold_names(dict(settings.thresholds), prompts)
@@ -65,8 +70,6 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("A region, outline or series belongs to one image: use segment for it.")
     if args.suffix:
         registry.find_writer(f"mask{args.suffix}")
-    if args.stats is not None:
-        check_table(args.stats, overwrite=args.overwrite or args.resume)
     found = find(args.inputs, leave_out=args.output)
     job = BatchJob(
         prompts,
@@ -77,20 +80,45 @@ def run(args: argparse.Namespace) -> int:
         resume=args.resume,
         overwrite=args.overwrite,
     )
-    out, cases = console(), []
-    for case in run_batch(job, found):
-        cases.append(case)
-        if not args.quiet or case.status in ("failed", "incomplete"):
-            line = _line(case, len(cases), len(found))
-            out.print(line, style=_COLORS[case.status], highlight=False, markup=False)
+    table = None
     if args.stats is not None:
-        write_table(cases, args.stats, overwrite=args.overwrite or args.resume)
+        table = Table.open(
+            args.stats, folder=args.output, resume=args.resume, overwrite=args.overwrite
+        )
+    cases = _cases(job, found, table, quiet=args.quiet)
     counts = {name: sum(case.status == name for case in cases) for name in _COLORS}
     bad = counts["failed"] + counts["incomplete"]
     if args.json:
         summary = {"status": "incomplete" if bad else "done", "files": len(cases), **counts}
         print_json({**summary, "cases": [case.to_dict() for case in cases]})
     return 5 if bad else 0
+
+
+def _cases(
+    job: BatchJob, found: Sequence[Found], table: Table | None, *, quiet: bool
+) -> list[Case]:
+    """Do the batch and say a line for each file; the table is written however it ends."""
+    from digseg.cli.output import console
+    from digseg.run.batch import run_batch
+
+    out = console()
+    cases: list[Case] = []
+    try:
+        for case in run_batch(job, found, table=table):
+            cases.append(case)
+            if not quiet or case.status in ("failed", "incomplete"):
+                # One line for each file, for programs that read them: paths are not broken.
+                out.print(
+                    _line(case, len(cases), len(found)),
+                    style=_COLORS[case.status],
+                    highlight=False,
+                    markup=False,
+                    soft_wrap=True,
+                )
+    finally:
+        if table is not None and cases:
+            table.write(cases)
+    return cases
 
 
 def _line(case: Case, index: int, count: int) -> str:

@@ -73,5 +73,5 @@ def run(args: argparse.Namespace) -> int:
         print_json(result.summary())
     else:
         for path in result.files:
-            console().print(f"wrote {path}", highlight=False, markup=False)
+            console().print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
     return 5 if result.failed_tiles else 0

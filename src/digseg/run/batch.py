@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import glob
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from digseg.errors import (
-    Cancelled,
-    DigsegError,
-    InputError,
-    InputNotFoundError,
-    OutputError,
-    UsageError,
-)
+from digseg.errors import Cancelled, DigsegError, OutputError, UsageError
 from digseg.events import Callback, CancelToken, ignore
 from digseg.prompts import PromptSet
 from digseg.raster import Raster, Volume
+from digseg.run.found import Found, names_of
 from digseg.run.job import Job, Outputs
 from digseg.settings import SegmentSettings
 from digseg.types import SegmentationModel
@@ -31,18 +22,9 @@ from digseg.wording import format_count
 
 if TYPE_CHECKING:
     from digseg.run.result import Result
+    from digseg.run.table import Table
 
 Status = Literal["done", "incomplete", "failed", "skipped"]
-
-#: Endings of lists of files: one path in each line, relative to the list.
-LIST_SUFFIXES = (".txt", ".lst", ".csv")
-
-# Files that lie beside images and are none.
-_BESIDE = (
-    *(".json", ".csv", ".txt", ".md", ".xml", ".html", ".pdf", ".log", ".tfw", ".prj", ".wld"),
-    *(".ovr", ".msk", ".gpkg", ".geojson", ".parquet", ".zip", ".gz", ".raw", ".bval", ".bvec"),
-    *(".py", ".yaml", ".yml", ".toml", ".ini", ".sh"),
-)
 
 
 @dataclass(frozen=True)
@@ -61,7 +43,7 @@ class BatchJob:
     pictures
         Write a PNG of image and mask beside each.
     resume
-        Skip files whose mask is there, and go on with unfinished ones.
+        Skip files whose mask is there as it is asked for, and go on with unfinished ones.
     overwrite
         Replace masks that are there.
     """
@@ -98,41 +80,6 @@ class Case:
         }
 
 
-@dataclass(frozen=True)
-class Found:
-    """An input of a batch, and where in the output folder its mask belongs."""
-
-    path: str
-    place: Path = Path()
-
-
-def find(inputs: Sequence[str], *, leave_out: Path | None = None) -> list[Found]:
-    """Files named by folders, glob patterns, lists and plain paths, each once, in order.
-
-    A folder that is itself an image (a DICOM series, a Zarr store) is one case; of any other
-    folder everything inside that is, or is named like, an image. So a damaged image is found and
-    reported later, a read-me is not.
-
-    Parameters
-    ----------
-    leave_out
-        The output folder, which may lie inside an input folder.
-
-    Raises
-    ------
-    InputNotFoundError
-        A path, a pattern or a list leads to nothing.
-    """
-    found: dict[str, Found] = {}
-    for text in inputs:
-        here = list(_find_one(text, leave_out))
-        if not here:
-            raise InputNotFoundError(f"There is no image to segment at {text}: check the path.")
-        for item in here:
-            found.setdefault(item.path, item)
-    return list(found.values())
-
-
 def run_batch(
     job: BatchJob,
     found: Sequence[Found],
@@ -140,17 +87,25 @@ def run_batch(
     model: SegmentationModel | None = None,
     callback: Callback = ignore,
     cancel: CancelToken | None = None,
+    table: Table | None = None,
 ) -> Iterator[Case]:
     """Segment the files one after the other; a case is yielded as soon as it is over.
 
     The model is loaded once, and workers, if any are asked for, serve all files. A file that can't
-    be read, segmented or written becomes a failed case and the next one begins.
+    be read, segmented or written becomes a failed case and the next one begins. So does a file
+    whose mask is there and is not what is asked for now, where a batch is resumed.
+
+    Parameters
+    ----------
+    table
+        Where rows will be written: a file that is skipped and has none there is counted.
 
     Raises
     ------
     DigsegError
         What concerns all files: the model, the output folder, a person who stops the run.
     """
+    from digseg import io
     from digseg.run.execute import execute, load_model, start_workers
 
     # What is resumed may be done already.
@@ -161,12 +116,16 @@ def run_batch(
         except OSError as error:
             raise OutputError(f"{job.folder} can't be made: {error.strerror}.") from error
         do = partial(execute, model=loaded, callback=callback, cancel=cancel, workers=workers)
-        taken: set[Path] = set()
         inputs = {os.path.realpath(item.path): item.path for item in found}
-        for item in found:
+        for item, name in zip(found, names_of(found), strict=True):
             begun = time.perf_counter()
             try:
-                case = _one(job, item, do, taken, inputs)
+                image = io.read(item.path, time=job.settings.time)
+                single = _single(job, item, name, image, inputs)
+                if job.resume and not single.resume and _is_there(single):
+                    case = _skipped(single, image, loaded, table)
+                else:
+                    case = _done(single, image, do)
             except Cancelled:
                 raise
             except (DigsegError, OSError, MemoryError) as error:
@@ -175,168 +134,72 @@ def run_batch(
             yield replace(case, seconds=time.perf_counter() - begun)
 
 
-def _one(
+def _single(
     job: BatchJob,
     item: Found,
-    do: Callable[..., Result],
-    taken: set[Path],
+    name: Path,
+    image: Raster | Volume,
     inputs: Mapping[str, str],
-) -> Case:
-    from digseg import io
-    from digseg.run.outputs import work_store_path
+) -> Job:
+    """The job of one file."""
+    from digseg.run.outputs import unfinished, work_store_path
 
-    image = io.read(item.path, time=job.settings.time)
-    output = _output(job, item, image, taken)
-    picture = output.with_name(f"{_stem(output.name)}.png") if job.pictures else None
+    stem = f"{name.name}_mask"
+    output = job.folder / name.with_name(f"{stem}{job.suffix or _suffix(image)}")
+    picture = output.with_name(f"{stem}.png") if job.pictures else None
     if picture == output:
         raise UsageError("Masks written as PNG and pictures of them have one name: drop one.")
-    taken.update(path for path in (output, picture) if path is not None)
     for path in (output, picture):
         replaced = inputs.get(os.path.realpath(path)) if path is not None else None
         if replaced is not None:
             raise UsageError(f"Its output would replace {replaced}: choose another folder.")
-    unfinished = work_store_path(output).exists()
-    if job.resume and output.exists() and not unfinished:
-        return Case(item.path, "skipped", output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    single = Job(
+    return Job(
         item.path,
         job.prompts,
         job.settings,
         Outputs(labels=output, picture=picture),
-        resume=job.resume and unfinished,
+        resume=job.resume and unfinished(work_store_path(output)),
         overwrite=job.overwrite,
     )
+
+
+def _is_there(single: Job) -> bool:
+    return single.outputs.labels is not None and single.outputs.labels.exists()
+
+
+def _done(single: Job, image: Raster | Volume, do: Callable[..., Result]) -> Case:
+    output = single.outputs.labels
+    assert output is not None
+    output.parent.mkdir(parents=True, exist_ok=True)
     with do(single, image=image) as result:
         status: Status = "incomplete" if result.failed_tiles else "done"
         error = f"{format_count(result.failed_tiles, 'tile')} failed" if result.failed_tiles else ""
-        return Case(item.path, status, output, error, labels=tuple(result.stats()))
+        return Case(single.input, status, output, error, labels=tuple(result.stats()))
 
 
-def check_table(path: Path, *, overwrite: bool = False) -> None:
-    """Refuse, before any work, a table that could not be written at the end.
+def _skipped(
+    single: Job, image: Raster | Volume, model: SegmentationModel, table: Table | None
+) -> Case:
+    """A file whose mask is there; what is wanted beside it and is not there is made from it."""
+    from digseg.run.finished import finished_mask, finished_rows, same_run
+    from digseg.run.outputs import write_recipe
+    from digseg.run.picture import save_picture
 
-    Raises
-    ------
-    UsageError, OutputExistsError, OutputError
-        As for the outputs of a single run.
-    """
-    from digseg.io.files import refuse_existing
-    from digseg.run.outputs import check_folder
-
-    if path.suffix.lower() != ".csv":
-        raise UsageError(f"Statistics are written as .csv, not as {path.name}.")
-    check_folder(path)
-    refuse_existing(path, overwrite=overwrite)
-
-
-def write_table(cases: Sequence[Case], path: Path, *, overwrite: bool = False) -> list[Path]:
-    """One CSV row for each file and prompt."""
-    from digseg.io import statistics
-
-    rows = [{"file": case.input, **row} for case in cases for row in case.labels]
-    # Rasters have areas, volumes have millilitres: the table has a column for either.
-    columns = dict.fromkeys(key for row in rows for key in row)
-    whole = [{key: row.get(key) for key in columns} for row in rows]
-    return list(statistics.write_csv(whole, path, overwrite=overwrite))
-
-
-def _output(job: BatchJob, item: Found, image: Raster | Volume, taken: set[Path]) -> Path:
-    name = Path(item.path.rstrip("/")).name
-    suffix = job.suffix or _suffix(image)
-    folder = job.folder / item.place
-    stem, whole = _stem(name), name.replace(".", "_")  # a.nii.gz may stand beside a.tif
-    stems = chain((stem, whole), (f"{whole}_{number}" for number in count(2)))
-    names = ((f"{found}_mask{suffix}", f"{found}_mask.png") for found in stems)
-    return next(
-        folder / mask
-        for mask, picture in names
-        if folder / mask not in taken and not (job.pictures and folder / picture in taken)
-    )
+    output, picture = single.outputs.labels, single.outputs.picture
+    assert output is not None
+    recipe = same_run(single, image, model)
+    if picture is not None and not picture.exists():
+        settings = SegmentSettings.from_dict(recipe["settings"])
+        save_picture(image, finished_mask(single, image), picture, settings)
+        write_recipe(recipe, output)  # which names what lies beside it
+    labels: list[dict[str, Any]] = []
+    names = [prompt.name for prompt in single.prompts.positive]
+    if table is not None and not table.holds(single.input, output, names):
+        labels = finished_rows(single, image)
+    return Case(single.input, "skipped", output, labels=tuple(labels))
 
 
 def _suffix(image: Raster | Volume) -> str:
     if isinstance(image, Volume):
         return ".nii.gz"
     return ".png" if image.grid.space == "pixel" else ".tif"
-
-
-def _stem(name: str) -> str:
-    for ending in (".nii.gz", ".img.gz", ".hdr.gz", ".ome.zarr", ".ome.tiff", ".ome.tif"):
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return Path(name).stem
-
-
-def _find_one(text: str, leave_out: Path | None) -> Iterator[Found]:
-    from digseg.io.files import is_remote
-
-    path = Path(text)
-    if is_remote(text):
-        yield Found(text)
-    elif path.is_dir():
-        yield from _in_folder(path, Path(), leave_out)
-    elif path.exists():
-        if path.suffix.lower() in LIST_SUFFIXES:
-            yield from _in_list(path)
-        else:
-            yield Found(text)
-    elif glob.has_magic(text):
-        for name in sorted(glob.glob(text, recursive=True)):
-            if not _is_beside(Path(name)):
-                yield Found(name)
-
-
-def _in_folder(folder: Path, place: Path, leave_out: Path | None) -> Iterator[Found]:
-    if leave_out is not None and folder.resolve() == leave_out.resolve():
-        return
-    if _is_image(folder):
-        yield Found(str(folder), place.parent)
-        return
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            yield from _in_folder(path, place / path.name, leave_out)
-        elif not _is_beside(path) and (_named_like_image(path) or _is_image(path)):
-            yield Found(str(path), place)
-
-
-def _in_list(path: Path) -> Iterator[Found]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is no list of files: it is no text.") from error
-    lines = csv.reader(text.splitlines()) if path.suffix.lower() == ".csv" else None
-    names = [row[0] for row in lines if row] if lines is not None else text.splitlines()
-    for name in names:
-        name = name.strip()
-        if name and not name.startswith("#"):
-            yield Found(str(path.parent / name) if "://" not in name else name)
-
-
-def _is_beside(path: Path) -> bool:
-    """Whether a file belongs to an image, or to something else altogether."""
-    name = path.name.lower()
-    if path.is_dir() or name.endswith((".nii.gz", ".img.gz", ".hdr.gz")):
-        return False
-    if name.endswith(_BESIDE):
-        return True
-    # Analyze and NIfTI pairs: the header speaks for both.
-    return name.endswith(".img") and path.with_suffix(".hdr").exists()
-
-
-def _named_like_image(path: Path) -> bool:
-    from digseg.io.registry import FORMATS
-
-    return any(path.name.lower().endswith(item.suffixes) for item in FORMATS if item.suffixes)
-
-
-def _is_image(path: Path) -> bool:
-    from digseg.io.registry import find_reader
-
-    try:
-        find_reader(path)
-    except InputError:
-        return False
-    return True

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from digseg.errors import OutputError, OutputExistsError, UsageError, VerificationError
+from digseg.errors import (
+    DigsegError,
+    OutputError,
+    OutputExistsError,
+    UsageError,
+    VerificationError,
+)
 from digseg.io.files import is_remote, refuse_existing, replacing
 from digseg.lazy import WindowArray
 from digseg.raster import ClassTable, Mask, Raster, Volume
-from digseg.run.job import Job
+from digseg.run.job import Job, Outputs, read_recipe
+from digseg.run.passes import parts_path
 from digseg.run.region import WHOLE
 from digseg.run.result import Result
 
@@ -22,6 +31,9 @@ if TYPE_CHECKING:
 
 #: Suffix of the recipe that stands beside the main output.
 RECIPE_SUFFIX = ".recipe.json"
+
+#: What is added to the name of an output for its coverage map: of rasters, of volumes.
+COVERAGE_SUFFIXES = (".coverage.tif", ".coverage.nii.gz")
 
 #: Most file systems take 255 bytes; what stands beside an output is named after it.
 _LONGEST_NAME = 220
@@ -34,13 +46,18 @@ def recipe_path(output: Path) -> Path:
 
 def coverage_path(output: Path, image: Raster | Volume) -> Path:
     """Where the coverage map of an output stands when tiles failed."""
-    suffix = ".nii.gz" if isinstance(image, Volume) else ".tif"
-    return output.with_name(f"{output.name}.coverage{suffix}")
+    raster, volume = COVERAGE_SUFFIXES
+    return output.with_name(output.name + (volume if isinstance(image, Volume) else raster))
 
 
 def work_store_path(output: Path) -> Path:
     """Where the unfinished work of an output lies, for ``--resume``."""
     return output.with_name(f".{output.name}.digseg.zarr")
+
+
+def unfinished(store: Path) -> bool:
+    """Whether a run that fills ``store`` has begun: it is there, or stores of its passes are."""
+    return store.exists() or parts_path(store).exists()
 
 
 def check_outputs(job: Job) -> None:
@@ -82,23 +99,55 @@ def check_outputs(job: Job) -> None:
         raise UsageError(
             f"Probabilities are written as .zarr, not as {outputs.probabilities.name}."
         )
-    main = outputs.main
-    # A store that is being resumed has to be there, and of a run that could not write all of its
-    # outputs some are; every other output must not.
-    going_on = job.resume and main is not None and work_store_path(main).exists()
+    _refuse_existing(job)
+
+
+def _refuse_existing(job: Job) -> None:
+    """Refuse what is there already, unless it is to be replaced or is what the job goes on from."""
+    outputs, main = job.outputs, job.outputs.main
+    if main is None or job.overwrite:
+        return
+    store = outputs.probabilities or work_store_path(main)
+    left = unfinished(store)
+    # Of a run that could not compute or write everything some outputs are there.
+    written = _written_from(store, outputs) if job.resume and left else set()
     for path in outputs:
-        resumed = going_on or (job.resume and path == outputs.probabilities)
-        if path.exists() and not job.overwrite and not resumed:
+        if path.exists() and path not in written:
             raise OutputExistsError(
                 f"{path} exists already: choose another name, or replace it with --overwrite."
             )
-    if main is not None and outputs.probabilities is None:
-        left = work_store_path(main)
-        if left.exists() and not (job.resume or job.overwrite):
-            raise OutputExistsError(
-                f"An unfinished run for {main.name} is there: go on with --resume, "
-                "or start again with --overwrite."
-            )
+    if left and not job.resume:
+        raise OutputExistsError(
+            f"An unfinished run for {main.name} is there: go on with --resume, "
+            "or start again with --overwrite."
+        )
+
+
+def _written_from(store: Path, outputs: Outputs) -> set[Path]:
+    """The outputs that an unfinished run may replace, being its own.
+
+    A work store is named after its outputs. One with a name of its own may have served another
+    output, so its recipe, or the one beside the main output, has to speak of both.
+    """
+    if outputs.probabilities is None:
+        return set(outputs)
+    own = {store}
+    for recipe in _recipes(store, next(iter(outputs))):
+        named = recipe.get("outputs")
+        named = named if isinstance(named, dict) else {}
+        paths = {name: os.path.realpath(str(path)) for name, path in named.items()}
+        if paths.get("probabilities") == os.path.realpath(store):
+            own |= {path for path in outputs if os.path.realpath(path) in paths.values()}
+    return own
+
+
+def _recipes(store: Path, main: Path) -> Iterator[dict[str, Any]]:
+    from digseg.engine import ProbabilityStore
+
+    with suppress(DigsegError, KeyError, TypeError, ValueError):
+        yield ProbabilityStore.open(store).recipe
+    with suppress(DigsegError):
+        yield read_recipe(recipe_path(main))
 
 
 def would_replace(output: Path, source: str) -> bool:
@@ -221,13 +270,16 @@ def save_outputs(result: Result, tiles: Tiles | None = None) -> None:
         files.append(outputs.probabilities)
     if outputs.main is not None and outputs.main != outputs.labels:
         files.append(write_recipe(result.recipe, outputs.main))
-    if result.failed_tiles and outputs.main is not None:
+    if outputs.main is None:
+        return
+    coverage = coverage_path(outputs.main, result.image)
+    if result.failed_tiles:
         from digseg import io
 
-        coverage = result.coverage
-        files += io.write_mask(
-            coverage, coverage_path(outputs.main, result.image), source=result.image, overwrite=True
-        )
+        files += io.write_mask(result.coverage, coverage, source=result.image, overwrite=True)
+    elif replace:  # no tile is missing any more
+        for ending in ("", ".aux.xml"):
+            coverage.with_name(coverage.name + ending).unlink(missing_ok=True)
 
 
 def write_recipe(recipe: dict[str, Any], output: Path) -> Path:
