@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 from digseg.errors import PromptError
@@ -120,6 +121,8 @@ class PromptSet:
             raise PromptError("No prompt was given: name at least one thing to segment.")
         seen: set[str] = set()
         for prompt in self.prompts:
+            for text in prompt.texts:
+                _check_text(text)
             key = normalise(prompt.name)
             if not key or any(not normalise(text) for text in prompt.synonyms):
                 raise PromptError("A prompt is empty: give each prompt at least one word.")
@@ -201,8 +204,9 @@ def parse_prompt(text: str) -> Prompt:
     Raises
     ------
     PromptError
-        The name, or one of the synonyms, is empty.
+        The name, or one of the synonyms, is empty, or it is no text.
     """
+    _check_text(text)
     name, equals, rest = text.partition("=")
     words = tuple(_SPACE.sub(" ", word).strip() for word in rest.split(",")) if equals else ()
     name = _SPACE.sub(" ", name).strip()
@@ -228,6 +232,21 @@ def color_of(name: str, index: int) -> Color:
     return red, green, blue
 
 
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # A command line gives such halves of characters for bytes that are no UTF-8.
+        raise PromptError(
+            f"The prompt {text!a} holds bytes that are no text: type it in UTF-8."
+        ) from None
+
+
 def _color(values: Iterable[int]) -> Color:
-    red, green, blue = (int(value) for value in values)
+    parts: tuple[Any, ...] = tuple(values)
+    good = [int(v) for v in parts if isinstance(v, Integral) and 0 <= int(v) <= 255]
+    if len(parts) != 3 or len(good) != 3:
+        told = list(parts)
+        raise PromptError(f"A colour is three whole numbers from 0 to 255, not {told}.")
+    red, green, blue = good
     return red, green, blue

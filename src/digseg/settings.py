@@ -6,6 +6,8 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from math import inf
+from numbers import Integral, Real
 from typing import Any, Literal
 
 from digseg.errors import UsageError
@@ -24,6 +26,14 @@ CT_WINDOWS: dict[str, tuple[float, float]] = {
 
 #: How much smaller or larger than its pixels an image may be shown, and at how many sizes at once.
 SMALLEST_SCALE, LARGEST_SCALE, MOST_SCALES = 0.25, 4.0, 4
+
+#: Largest seed of which every member of an ensemble still has a seed that torch takes.
+LARGEST_SEED = 10**13
+
+#: Settings that may be left open, and what they are otherwise.
+_OPTIONAL: Mapping[str, type] = {
+    "memory": int, "scheduler": str, "window": tuple, "spacing": float, "propagate": bool,
+}  # fmt: skip
 
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?\s*$", re.IGNORECASE)
 _TOLERANCE = re.compile(r"^\s*(\d+(?:\.\d*)?|\.\d+)\s*(px|m)?\s*$", re.IGNORECASE)
@@ -81,13 +91,13 @@ def parse_window(text: str) -> tuple[float, float]:
         raise UsageError(
             f"{text!r} is no window: use one of {names}, or two numbers in HU such as -160,240."
         ) from None
-    if not low < high:
-        raise UsageError(f"The window {text!r} is empty: the first bound has to be the lower one.")
+    if not -inf < low < high < inf:
+        raise UsageError(f"The window {text!r} is empty: write two numbers, the lower one first.")
     return low, high
 
 
 def parse_scales(text: str) -> tuple[float, ...]:
-    """Scales from ``"0.7,1"``.
+    """Scales from ``"0.7,1"``; none from an empty text.
 
     Raises
     ------
@@ -95,9 +105,12 @@ def parse_scales(text: str) -> tuple[float, ...]:
         The text is no list of numbers.
     """
     try:
-        return tuple(float(part) for part in text.split(",") if part.strip())
+        found = tuple(float(part) for part in text.split(",") if part.strip())
     except ValueError:
-        raise UsageError(f"{text!r} are no scales: write numbers such as 0.7,1.") from None
+        found = ()
+    if not found and text.strip():
+        raise UsageError(f"{text!r} are no scales: write numbers such as 0.7,1.")
+    return found
 
 
 def check_scales(scales: Sequence[float]) -> None:
@@ -237,6 +250,9 @@ class SegmentSettings:
         unknown = sorted(set(values) - known)
         if unknown:
             raise UsageError(f"There is no setting named {unknown[0]!r}.")
+        default = cls()
+        for name, value in values.items():
+            _check_kind(name, value, getattr(default, name))
         return cls(**values)
 
     def with_(self, **changes: Any) -> SegmentSettings:
@@ -254,6 +270,28 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def _check_kind(name: str, value: Any, default: Any) -> None:
+    """Refuse a value from a file that is of another kind than the setting's."""
+    kind = _OPTIONAL.get(name, type(default))
+    if value is None:
+        good = name in _OPTIONAL
+    elif kind is dict:
+        good = isinstance(value, Mapping) and all(map(_number, value.values()))
+    elif kind is tuple:
+        good = isinstance(value, (list, tuple)) and all(map(_number, value))
+    elif kind is float:
+        good = _number(value)
+    else:
+        kind = Integral if kind is int else kind
+        good = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    if not good:
+        raise UsageError(f"The setting {name!r} can't be {value!r}.")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _check(settings: SegmentSettings) -> None:
     s = settings
     problems = {
@@ -265,9 +303,12 @@ def _check(settings: SegmentSettings) -> None:
         f"The number of workers can't be {s.workers}.": s.workers < 0,
         f"At least one step is needed, not {s.steps}.": not 1 <= s.steps <= 1000,
         f"At least one ensemble member is needed, not {s.ensemble}.": s.ensemble < 1,
+        f"The seed lies between 0 and {LARGEST_SEED}, not {s.seed}.": not (
+            0 <= s.seed <= LARGEST_SEED
+        ),
         f"The time point can't be {s.time}: count from 0.": s.time < 0,
-        f"The spacing can't be {s.spacing} mm.": s.spacing is not None and not s.spacing >= 0,
-        f"The minimum volume can't be {s.minimum_ml} ml.": s.minimum_ml < 0,
+        f"The spacing can't be {s.spacing} mm.": s.spacing is not None and not 0 <= s.spacing < inf,
+        f"The minimum volume can't be {s.minimum_ml} ml.": not 0 <= s.minimum_ml < inf,
         f"{s.device!r} is no device: use auto, cpu, cuda or mps.": s.device
         not in ("auto", "cpu", "cuda", "mps"),
         f"{s.planes!r} is no choice of planes: use z, y, x or zyx.": s.planes
@@ -276,7 +317,7 @@ def _check(settings: SegmentSettings) -> None:
             len(s.percentiles) == 2 and 0 <= s.percentiles[0] < s.percentiles[1] <= 100
         ),
         "The window needs two increasing numbers in HU.": s.window is not None
-        and not (len(s.window) == 2 and s.window[0] < s.window[1]),
+        and not (len(s.window) == 2 and -inf < s.window[0] < s.window[1] < inf),
         "Bands count from 1: give one or three of them.": any(band < 1 for band in s.bands)
         or len(s.bands) not in (0, 1, 3),
     }

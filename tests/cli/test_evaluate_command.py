@@ -12,6 +12,7 @@ from tests.train.layout_folders import kvasir
 from tests.train.tiny import save_tiny
 
 from digseg.cli.main import main
+from digseg.errors import OutputError
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,86 @@ def test_folder_of_sets_table_and_report(
     assert main([*words, "--report", str(tmp_path / "report")]) == 2
     assert main([*words[:-1], "nothing"]) == 2
     assert "research-only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("place", "more", "named"),
+    [
+        ("full", (), "holds something already"),
+        ("full", ("--overwrite",), "something else than a report"),
+        ("a.tif", (), "is a file"),
+        ("a.tif", ("--overwrite",), "is a file"),
+        ("a.tif/report", (), "takes no files"),
+    ],
+)
+def test_a_report_s_place_is_looked_at_before_anything_is_measured(
+    model: Path,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    more: tuple[str, ...],
+    named: str,
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("kept")
+    (tmp_path / "a.tif").write_bytes(b"")
+
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("digseg.model.load", load)
+    words = ["evaluate", str(data / "one"), "--model", str(model), "--json", *more]
+    assert main([*words, "--report", str(tmp_path / place)]) == 2
+    told = capsys.readouterr().err
+    assert named in told
+    assert told.count("\n") == 1
+    assert (tmp_path / "full" / "mine.txt").read_text() == "kept"
+
+
+def test_figures_are_told_where_the_report_can_t_be_written(
+    model: Path,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def write(*_: object, **__: object) -> Path:
+        raise OutputError("The disk is full.")
+
+    monkeypatch.setattr("digseg.evaluate.write_report", write)
+    words = ["evaluate", str(data / "one"), "--model", str(model), "--json", "-q"]
+    assert main([*words, "--report", str(tmp_path / "report")]) == 2
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["n"] == 2
+    assert "The disk is full." in captured.err
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (("--tile", "0", "--overlap", "0"), "at least 32 pixels"),
+        (("--tile", "1", "--overlap", "0"), "at least 32 pixels"),
+        (("--budget", "nan"), "--budget"),
+        (("--budget", "inf"), "--budget"),
+        (("--synonyms", "-1"), "--synonyms"),
+        (("--seed", "9" * 23), "seed"),
+        (("--steps", "0"), "step"),
+        (("--scales", ","), "no scales"),
+    ],
+)
+def test_choices_out_of_range_are_one_sentence(
+    model: Path,
+    data: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: tuple[str, ...],
+    named: str,
+) -> None:
+    assert main(["evaluate", str(data / "one"), "--model", str(model), *more]) == 2
+    told = capsys.readouterr().err
+    assert named in told
+    assert told.count("\n") == 1
 
 
 def test_public_layout_is_judged(

@@ -89,6 +89,16 @@ def test_card_holds_what_was_measured(data: Path, folder: Path) -> None:
     assert "a command" in card
 
 
+def test_card_counts_the_specialists_that_can_be_compared(data: Path, folder: Path) -> None:
+    sets = open_sets(data)
+    results = measure(sets, Reader({"water": (1,)}), EvaluateSettings(planes=2))
+    told = json.loads(json.dumps(figures(results, sets)))
+    values = dict.fromkeys(("a", "b", "c"), told["crops_peanut"])
+    measured = {"sets": values, "date": "", "machine": "", "command": "", "split": "val"}
+    card = render("m", folder, measured, sets, specialists={"a": 0.5, "b": 0.25, "c": 0.0})
+    assert "0.375 on the 2 sets that have a figure above 0 in that column, this model" in card
+
+
 def test_card_lists_words_that_only_drawn_pictures_teach(tmp_path: Path, folder: Path) -> None:
     mask = np.ones((8, 8), np.uint8)
     write_set(tmp_path / "sets" / "m", {"val": {"a": mask}}, [(1, "kidney", ())], domain="mr")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from digseg.errors import PromptError
-from digseg.prompts import PromptSet, color_of
+from digseg.prompts import PromptSet, color_of, parse_prompt
 from digseg.raster import ClassTable
 
 
@@ -48,6 +48,14 @@ def test_a_negative_may_not_repeat_a_prompt() -> None:
 def test_negatives_alone_are_no_prompts() -> None:
     with pytest.raises(PromptError, match="No prompt"):
         PromptSet.parse([], ["water"])
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    for text in ("\udcff", "water=lake,\udcff"):
+        with pytest.raises(PromptError, match=r"udcff.* no text"):
+            parse_prompt(text)
+    with pytest.raises(PromptError, match="no text"):
+        PromptSet.from_list([{"name": "water", "synonyms": ["\ud800"]}])
 
 
 def test_forty_colors_differ() -> None:

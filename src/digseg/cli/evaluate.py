@@ -65,7 +65,7 @@ def _add_choices(parser: argparse.ArgumentParser, default: SegmentSettings) -> N
 def run(args: argparse.Namespace) -> int:
     from digseg import model as models
     from digseg.cli.output import ProgressListener, print_json
-    from digseg.evaluate import EvaluateSettings, evaluate, write_report
+    from digseg.evaluate import EvaluateSettings, check_report, evaluate, write_report
 
     settings = EvaluateSettings(
         split=args.split,
@@ -80,24 +80,34 @@ def run(args: argparse.Namespace) -> int:
         overlap=args.overlap,
         scales=() if args.scales is None else parse_scales(args.scales),
     )
-    sets = _sets(args)
-    model = models.load(
-        args.model,
+    chosen = SegmentSettings(
+        model=args.model,
         device=args.device,
         steps=args.steps,
         ensemble=args.ensemble,
         seed=args.seed,
     )
+    if args.report is not None:  # before minutes of measuring
+        check_report(args.report, overwrite=args.overwrite)
+    sets = _sets(args)
+    model = models.load(
+        chosen.model,
+        device=chosen.device,
+        steps=chosen.steps,
+        ensemble=chosen.ensemble,
+        seed=chosen.seed,
+    )
     with ProgressListener(quiet=args.quiet or not sys.stderr.isatty()) as progress:
         found = evaluate(sets, model, settings, model_name=args.model, callback=progress)
         progress.close_stage()
-    if args.report is not None:
-        where = write_report(found, args.report, overwrite=args.overwrite)
-        print(f"Report: {where}", file=sys.stderr)
+    # The figures first: they are not lost where the disk has no room for a report.
     if args.json:
         print_json(found.to_dict())
     else:
         _print_table(found)
+    if args.report is not None:
+        where = write_report(found, args.report, overwrite=args.overwrite)
+        print(f"Report: {where}", file=sys.stderr)
     return 0
 
 

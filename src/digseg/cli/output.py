@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
+from digseg.errors import OutputError
 from digseg.events import Event, Notice, RunPlanned, StageAdvanced, StageStarted, TileFailed
 from digseg.wording import format_count, format_size
 
@@ -16,9 +19,69 @@ if TYPE_CHECKING:
 
 
 def print_json(obj: Any) -> None:
-    """Print one JSON object on standard output; NaN and infinity become null."""
-    json.dump(_finite(obj), sys.stdout, indent=2, allow_nan=False, default=_plain)
-    sys.stdout.write("\n")
+    """Print one JSON object on standard output; NaN and infinity become null.
+
+    Raises
+    ------
+    OutputError
+        Standard output is closed, or takes no more.
+    """
+    text = json.dumps(_finite(obj), indent=2, allow_nan=False, default=_plain)
+    hand_over(text + "\n")
+
+
+def hand_over(text: str = "") -> None:
+    """Write to standard output, and don't leave in a buffer what was printed before.
+
+    Raises
+    ------
+    OutputError
+        Standard output is closed, or takes no more.
+    BrokenPipeError
+        Its reader went away.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        abandon(sys.stdout)
+        raise OutputError(
+            f"The answer can't be written to standard output ({error.strerror}): send it to "
+            "another place."
+        ) from error
+
+
+def open_closed_streams() -> None:
+    """Give a process that was started without some standard stream one that leads nowhere.
+
+    Else the next file that is opened takes its number, and what a library says to standard error
+    goes into that file; and `print` to a missing standard error goes to standard output.
+    """
+    # Standard output is opened for reading, so that an answer that can't be given is an error.
+    for number, flags in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, flags)
+            os.dup2(opened, number)  # which also lets child processes have it
+            if opened != number:
+                os.close(opened)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
+def abandon(stream: TextIO) -> None:
+    """Let what is still to be written to a stream go nowhere, so that the end of the process
+    doesn't stumble over it again."""
+    with suppress(OSError, ValueError):  # it is no file of the system (in tests)
+        number = stream.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, number)
+        os.close(nowhere)
 
 
 def console() -> Console:

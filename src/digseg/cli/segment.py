@@ -59,6 +59,8 @@ def job_of(args: argparse.Namespace) -> Job:
     for name in args.suppress:
         if name not in prompts.names:
             raise UsageError(f"There is no prompt {name!r} to suppress.")
+    if set(args.suppress) >= set(prompts.names):
+        raise UsageError("Every prompt is suppressed: leave at least one.")
     outputs = outputs_of(args) if not args.dry_run or args.output else Outputs()
     return Job(
         args.input,

@@ -11,6 +11,7 @@ from digseg.settings import SegmentSettings
 from digseg.wording import format_size
 
 if TYPE_CHECKING:
+    from digseg.train.job import TrainJob
     from digseg.train.run import Prepared
 
 Subparsers = Any  # argparse keeps the type of its subparsers action private
@@ -88,16 +89,21 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from digseg.cli.output import print_json
     from digseg.errors import UsageError
+    from digseg.train.job import check_job
     from digseg.train.mix import read_mix, unused_names
 
     if args.output is None and args.cache is None:
         raise UsageError("Say where to: -o DIR, or --cache FILE to pack the pictures only.")
-    mix = None if args.mix is None else read_mix(args.mix)  # before minutes of reading pictures
+    # All of this before minutes of reading pictures.
+    mix = None if args.mix is None else read_mix(args.mix)
+    job = None if args.output is None else _job(args)
+    if job is not None:
+        check_job(job, [*args.data, *([args.cache] if args.cache is not None else [])])
     prepared, told = _prepared(args)
     if mix is not None and (unused := unused_names(prepared[0], mix)):
         _say(args, f"The mix also names what is not among the data: {', '.join(unused)}")
-    if args.output is not None:
-        told = told | _train(args, prepared)
+    if job is not None:
+        told = told | _train(args, job, prepared)
     if args.json:
         print_json(told)
     return 0
@@ -125,10 +131,8 @@ def _prepared(args: argparse.Namespace) -> tuple[Prepared, dict[str, Any]]:
     return prepared, told | {"sets": len(infos), "pictures": count}
 
 
-def _train(args: argparse.Namespace, prepared: Prepared) -> dict[str, Any]:
-    from digseg.train.job import TrainJob, run_job
-    from digseg.train.loop import Progress
-    from digseg.train.run import describe
+def _job(args: argparse.Namespace) -> TrainJob:
+    from digseg.train.job import TrainJob
     from digseg.train.settings import TUNED_ENCODER_RATE, TrainSettings
 
     default = TrainSettings()
@@ -149,7 +153,7 @@ def _train(args: argparse.Namespace, prepared: Prepared) -> dict[str, Any]:
         threads=args.threads,
         tensorboard=args.tensorboard,
     )
-    job = TrainJob(
+    return TrainJob(
         args.output,
         args.model,
         args.fresh,
@@ -160,6 +164,12 @@ def _train(args: argparse.Namespace, prepared: Prepared) -> dict[str, Any]:
         args.resume,
         args.overwrite,
     )
+
+
+def _train(args: argparse.Namespace, job: TrainJob, prepared: Prepared) -> dict[str, Any]:
+    from digseg.train.job import run_job
+    from digseg.train.loop import Progress
+    from digseg.train.run import describe
 
     def listen(stage: int, done: Progress) -> None:
         _say(args, f"stage {stage}  {describe(done)}")

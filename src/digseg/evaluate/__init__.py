@@ -3,12 +3,13 @@
 from digseg.evaluate.core import EvaluateSettings, Evaluation, evaluate, evaluate_set
 from digseg.evaluate.dataset import LabelledSet, open_sets
 from digseg.evaluate.public import open_public
-from digseg.evaluate.report import write_report
+from digseg.evaluate.report import check_report, write_report
 
 __all__ = [
     "EvaluateSettings",
     "Evaluation",
     "LabelledSet",
+    "check_report",
     "evaluate",
     "evaluate_set",
     "open_public",

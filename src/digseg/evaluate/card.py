@@ -234,8 +234,8 @@ def _beside_specialists(values: Mapping[str, Any], specialists: Mapping[str, flo
         "**Specialists.** A closed-vocabulary U-Net on the same pretrained encoder, trained on one "
         "set alone with a small budget (`python -m benchmarks specialists`; "
         "`benchmarks/specialists.json` tells the budget), reaches a mean of "
-        f"{figure(other)} on the {len(pairs)} sets that have a figure in that column, this model "
-        f"{figure(own)}. The mean of the ratios is {figure(ratio, 2)}; 0.95 was the aim.",
+        f"{figure(other)} on the {len(pairs)} sets that have a figure above 0 in that column, this "
+        f"model {figure(own)}. The mean of the ratios is {figure(ratio, 2)}; 0.95 was the aim.",
         "",
     ]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -78,8 +79,11 @@ class EvaluateSettings:
             if value is not None and value < 1:
                 raise UsageError(f"--{name} has to be at least 1, not {value}.")
         for name in ("synonyms", "absent", "budget", "tolerance"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"--{name} can't be negative.")
+            value = getattr(self, name)
+            if not 0 <= value < inf:  # NaN is neither
+                raise UsageError(f"--{name} is a number from 0 on, not {value}.")
+        if self.tile < 32:
+            raise UsageError(f"The tile has to be at least 32 pixels, not {self.tile}.")
         if not 0 <= self.overlap <= self.tile // 2:
             raise UsageError(f"The overlap can't be {self.overlap} for tiles of {self.tile}.")
         check_scales(self.scales)

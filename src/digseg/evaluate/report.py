@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -27,9 +28,7 @@ def write_report(evaluation: Evaluation, folder: Path | str, *, overwrite: bool 
     OutputError
         It can't be written there.
     """
-    target = Path(folder)
-    if target.exists() and any(target.iterdir() if target.is_dir() else [target]) and not overwrite:
-        raise OutputExistsError(f"{target} holds something already: name another folder.")
+    target = check_report(folder, overwrite=overwrite)
     partial = target.with_name(f".{target.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -43,6 +42,36 @@ def write_report(evaluation: Evaluation, folder: Path | str, *, overwrite: bool 
         shutil.rmtree(partial, ignore_errors=True)
         raise OutputError(f"The report can't be written to {target}: {error}.") from error
     return target / "README.md"
+
+
+def check_report(folder: Path | str, *, overwrite: bool = False) -> Path:
+    """Where a report goes, refused before anything is measured if it can't be written there.
+
+    Raises
+    ------
+    OutputExistsError
+        The folder holds something already and ``overwrite`` is false, or something else than a
+        report.
+    OutputError
+        It is a file, or can't be made.
+    """
+    target = Path(folder).resolve()
+    if target.exists() and not target.is_dir():
+        raise OutputError(f"{folder} is a file: name a folder for the report.")
+    held = {path.name for path in target.iterdir()} if target.is_dir() else set()
+    if held and not overwrite:
+        raise OutputExistsError(
+            f"{folder} holds something already: name another folder, or --overwrite a report."
+        )
+    if held and not {"README.md"} <= held <= {"README.md", "pictures"}:
+        raise OutputExistsError(
+            f"{folder} holds something else than a report, which is not replaced: name another "
+            "folder."
+        )
+    there = next(place for place in (target.parent, *target.parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise OutputError(f"The report can't be written to {folder}: {there} takes no files.")
+    return target
 
 
 def figure(value: float | None, digits: int = 3) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from digseg.errors import OutputError, UsageError
 from digseg.events import Callback, Event, RunPlanned, ignore
 from digseg.metering import PeakMeter
 from digseg.prompts import Prompt, PromptSet
@@ -74,9 +75,19 @@ def run_benchmark(
     ``redundancy`` (computed over image pixels), ``megapixels_per_second``, ``output_sha256`` (of
     the label pixels) and what they were computed from. ``start_seconds`` is what workers took to
     start, before the clock ran.
+
+    Raises
+    ------
+    OutputError
+        The folder can't be made.
     """
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"The folder {folder} can't be made ({error.strerror}): name another with --folder."
+            ) from error
         return _measure(task, folder, callback)
     with tempfile.TemporaryDirectory(prefix="digseg-benchmark-") as made:
         return _measure(task, Path(made), callback)
@@ -170,7 +181,15 @@ def hash_labels(labels: LazyArray, rows: int = 512) -> str:
 
 
 def set_threads(count: int) -> None:
-    """Threads that networks use from now on in this process."""
+    """Threads that networks use from now on in this process.
+
+    Raises
+    ------
+    UsageError
+        It is no number from 1 on.
+    """
+    if count < 1:
+        raise UsageError(f"The number of threads can't be {count}.")
     from digseg.model import convnet
 
     convnet.set_threads(count)

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from digseg._version import __version__
-from digseg.errors import CorruptInputError, InputNotFoundError, UnsupportedInputError, UsageError
+from digseg.errors import (
+    CorruptInputError,
+    DigsegError,
+    InputError,
+    InputNotFoundError,
+    UnsupportedInputError,
+    UsageError,
+)
 from digseg.prompts import Prompt, PromptSet
 from digseg.run.outline import Outline
 from digseg.settings import SegmentSettings
@@ -123,7 +130,9 @@ class Job:
         Raises
         ------
         CorruptInputError
-            The recipe lacks a part or is of another version.
+            The recipe lacks a part, holds something else in its place, or is of another version.
+        UsageError
+            A prompt or a setting in it is outside its range.
         """
         version = recipe.get("recipe")
         if version != RECIPE_VERSION:
@@ -131,20 +140,20 @@ class Job:
                 f"The recipe has version {version!r}, this program reads {RECIPE_VERSION}: "
                 "run it with the program version that it names."
             )
-        outline = recipe.get("outline")
-        try:
-            values: dict[str, Any] = {
-                "input": str(recipe["input"]),
-                "prompts": PromptSet.from_list(recipe["prompts"]),
-                "settings": SegmentSettings.from_dict(recipe["settings"]),
-                "outputs": Outputs(**{k: Path(v) for k, v in recipe.get("outputs", {}).items()}),
-                "series": recipe.get("series"),
-                "region": _region(recipe.get("region")),
-                "suppress": tuple(recipe.get("suppressed", ())),
-                "outline": None if outline is None else Outline.parse(outline),
-            }
-        except (KeyError, TypeError) as error:
-            raise CorruptInputError(f"The recipe is incomplete: {error} is missing.") from error
+        values: dict[str, Any] = {}
+        for name, read in _ENTRIES.items():
+            try:
+                values[name] = read(recipe)
+            except DigsegError:
+                raise  # says what is wrong already
+            except KeyError as error:
+                raise CorruptInputError(f"The recipe is incomplete: {error} is missing.") from error
+            except (TypeError, ValueError, AttributeError) as error:
+                entry = "suppressed" if name == "suppress" else name
+                raise CorruptInputError(
+                    f"The entry {entry!r} of the recipe makes no sense ({error}): mend it, or "
+                    "start the run with segment."
+                ) from error
         return cls(**{**values, **changes})
 
     def command_line(self) -> str:
@@ -174,14 +183,16 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
     Raises
     ------
-    InputNotFoundError, UnsupportedInputError
-        There is no such file, or it is no recipe.
+    InputNotFoundError, InputError, UnsupportedInputError
+        There is no such file, it can't be read, or it is no recipe.
     """
     try:
         recipe = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise InputNotFoundError(f"There is no recipe at {path}.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"The recipe {path} can't be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise UnsupportedInputError(f"{path} is no recipe: {error}.") from error
     if not isinstance(recipe, dict) or "recipe" not in recipe:
         raise UnsupportedInputError(f"{path} is no recipe of napari-digseg.")
@@ -212,7 +223,46 @@ def parse_region(text: str) -> Region:
 def _region(values: Any) -> Region | None:
     if values is None:
         return None
-    return tuple((int(start), int(stop)) for start, stop in values)
+    region = tuple((int(start), int(stop)) for start, stop in values)
+    if len(region) not in (2, 3) or any(not 0 <= start < stop for start, stop in region):
+        raise ValueError(f"{values} are no bounds of two or three axes")
+    return region
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"{values!r} is no list of names")
+    return tuple(values)
+
+
+def _text(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _outputs(values: Mapping[str, str]) -> Outputs:
+    known = {item.name for item in fields(Outputs)}
+    if unknown := sorted(set(values.keys()) - known):
+        raise ValueError(f"there is no output named {unknown[0]!r}")
+    return Outputs(**{name: Path(path) for name, path in values.items()})
+
+
+def _outline(text: str | None) -> Outline | None:
+    return None if text is None else Outline.parse(text)
+
+
+#: Fields of a job, and how each is read from a recipe.
+_ENTRIES: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "input": lambda recipe: str(recipe["input"]),
+    "prompts": lambda recipe: PromptSet.from_list(recipe["prompts"]),
+    "settings": lambda recipe: SegmentSettings.from_dict(recipe["settings"]),
+    "outputs": lambda recipe: _outputs(recipe.get("outputs", {})),
+    "series": lambda recipe: _text(recipe.get("series")),
+    "region": lambda recipe: _region(recipe.get("region")),
+    "suppress": lambda recipe: _texts(recipe.get("suppressed", ())),
+    "outline": lambda recipe: _outline(recipe.get("outline")),
+}
 
 
 def _prompt_text(prompt: Prompt) -> str:

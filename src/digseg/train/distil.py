@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -65,8 +66,10 @@ class DistilSettings:
     half: bool = False
 
     def __post_init__(self) -> None:
-        if self.minutes <= 0 and self.steps < 1:
+        if not 0 < self.minutes < inf and self.steps < 1:
             raise UsageError("Distilling needs some time: give --minutes above 0.")
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"The seed lies between 0 and 2^63 - 1, not {self.seed}.")
         if self.size < 32 or self.size % 8:
             raise UsageError(f"Masks to distil with have sides of 32, 40, 48 ..., not {self.size}.")
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from digseg.model.collect import write_folder
 from digseg.model.fresh import Layout, new_pipeline
 from digseg.model.registry import DEFAULT, find_model
 from digseg.train.loop import Progress
-from digseg.train.plot import plot_loss, read_log
+from digseg.train.plot import plot_loss
+from digseg.train.record import begin, check_pictures, end, taken_up, write
 from digseg.train.run import Prepared, train_sets
 from digseg.train.settings import TrainSettings
 
@@ -41,7 +41,8 @@ class TrainJob:
     mix
         Mix file; `None` for that of the default model.
     resume, overwrite
-        Go on in a folder that is there, or replace it.
+        Go on in a folder that is there, or replace it. What goes on has to be of the same data,
+        model and settings, but for how long it lasts and the mix.
     """
 
     output: Path
@@ -74,6 +75,32 @@ class TrainJob:
         return done
 
 
+def check_job(job: TrainJob, inputs: Sequence[str | Path] = ()) -> None:
+    """Refuse what can't be trained before minutes of reading pictures.
+
+    Parameters
+    ----------
+    inputs
+        Files and folders that the training reads, which ``overwrite`` may not take away.
+
+    Raises
+    ------
+    UsageError, MissingExtraError
+        There is nothing to do, or something is not installed.
+    OutputError
+        The output can't be there.
+    ResumeError
+        What lies there is another training.
+    ModelNotFoundError
+        There is no such model to begin with.
+    """
+    stages = job.stages()
+    _need_extras(job.settings)
+    _check_place(job, inputs)
+    find_model(job.model)
+    taken_up(job, stages)
+
+
 def run_job(
     job: TrainJob, prepared: Prepared, listen: Callable[[int, Progress], None] | None = None
 ) -> dict[str, Any]:
@@ -89,18 +116,26 @@ def run_job(
     OutputExistsError
         Something is in the output folder and neither ``resume`` nor ``overwrite`` is set.
     ResumeError
-        A checkpoint there doesn't fit.
+        A checkpoint there doesn't fit, or the training there is of other data or settings.
+    UsageError
+        The loss is no longer a number.
     """
-    stages = job.stages()
-    _need_extras(job.settings)
+    check_job(job)
+    check_pictures(job, prepared)
+    stages = taken_up(job, job.stages())
     from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
 
-    state = PartialState()
+    # Told here as accelerate tells itself later: else processes on CPUs don't know of each other.
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     if state.is_main_process:  # of several processes one makes the place for all
         _make_place(job)
     state.wait_for_everyone()
     with quiet():
         pipeline = _first(job)
+    told = begin(job, stages, prepared)
+    if state.is_main_process:
+        write(told, job.output)
     for folder, settings in stages:
         number = settings.stage
         heard = (lambda done, n=number: listen(n, done)) if listen is not None else None
@@ -112,11 +147,11 @@ def run_job(
             # the folder has it, and the next stage can begin anew.
             pipeline.unet.fuse_lora()
             pipeline.unet.unload_lora()
-    told = _record(job, stages, prepared)
+    told = end(told, stages)
     if state.is_main_process:
         with quiet():
             write_folder(job.output / "model", pipeline.save_pretrained, overwrite=True)
-        _write_text(job.output / "training.json", json.dumps(told, indent=1))
+        write(told, job.output)
         plot_loss([folder for folder, _ in stages], job.output / "loss.png")
     return told
 
@@ -149,53 +184,32 @@ def _trained_parts(pipeline: DiGSegPipeline) -> list[Any]:
     return [part for part in parts if part is not None]
 
 
-def _make_place(job: TrainJob) -> None:
+def _check_place(job: TrainJob, inputs: Sequence[str | Path]) -> None:
     output = job.output
-    if output.is_file():
+    if output.exists() and not output.is_dir():
         raise OutputError(f"{output} is a file: name a folder.")
-    if output.is_dir() and any(output.iterdir()) and not job.resume:
-        if not job.overwrite:
+    if not job.resume:
+        if not job.overwrite and output.is_dir() and any(output.iterdir()):
             raise OutputExistsError(
                 f"{output} holds something already: use --resume to go on there, or --overwrite."
             )
-        shutil.rmtree(output)
+        model = [job.model] if Path(job.model).expanduser().is_dir() else []  # or a name
+        for item in (*inputs, *model, *([job.mix] if job.mix else [])):
+            path = Path(item).expanduser().resolve()
+            if path.is_relative_to(output.resolve()):
+                raise OutputError(f"{item} lies in the output folder {output}: name another one.")
+    there = next(place for place in (output, *output.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise OutputError(f"The folder {output} can't be made: nothing can be written to {there}.")
+
+
+def _make_place(job: TrainJob) -> None:
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        if job.output.is_dir() and not job.resume:  # `check_job` has seen that it may go
+            shutil.rmtree(job.output)
+        job.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"The folder {output} can't be made: {error}.") from error
-
-
-def _record(
-    job: TrainJob, stages: list[tuple[Path, TrainSettings]], prepared: Prepared
-) -> dict[str, Any]:
-    infos, pictures = prepared
-    logged = {folder.name: read_log(folder) for folder, _ in stages}
-    return {
-        "model": str(job.output / "model"),
-        "begun_with": job.model,
-        "fresh": job.fresh,
-        "sets": [
-            {"name": info.name, "pictures": len(pictures[info.name]), "licence": info.licence}
-            for info in infos
-        ],
-        "stages": {
-            folder.name: {
-                "settings": settings.to_dict(),
-                "steps": int(rows[-1]["step"]) if rows else settings.steps,
-                "seconds": rows[-1]["seconds"] if rows else None,
-                "pictures_per_second": rows[-1]["pictures_per_second"] if rows else None,
-                "loss": rows[-1].get("loss") if rows else None,
-            }
-            for folder, settings in stages
-            for rows in (logged[folder.name],)
-        },
-    }
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+        raise OutputError(f"The folder {job.output} can't be made: {error}.") from error
 
 
 def _need_extras(settings: TrainSettings) -> None:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from digseg.errors import MissingExtraError
+from digseg.errors import MissingExtraError, UsageError
 from digseg.model.pipeline import DiGSegPipeline
 from digseg.train.batch import TextCache, collate
 from digseg.train.sampler import Sampler
 from digseg.train.settings import TrainSettings
 from digseg.train.stages import Step, Trainee
-from digseg.train.state import FILE, RunningMean, load_state, save_state
+from digseg.train.state import FILE, RunningMean, load_state, read_checkpoint, save_state
 
 #: Columns of ``loss.csv``.
 COLUMNS = (
@@ -90,6 +90,8 @@ def train(
         accelerate is not installed.
     ResumeError
         The checkpoint in `folder` doesn't fit.
+    UsageError
+        The loss or its gradient is no longer a number; the last checkpoint stays.
     """
     try:
         from accelerate import Accelerator
@@ -147,9 +149,12 @@ def train(
         count += 0 if kind == "diffusion" else settings.match_batch
         batch = collate([sampler.draw(rng) for _ in range(count)], texts, accelerator.device)
         loss, told = wrapped(batch, kind)
+        _need_finite(loss.item(), step, folder)
         prepared.zero_grad(set_to_none=True)
         accelerator.backward(loss)
-        accelerator.clip_grad_norm_(trainee.parameters(), settings.clip)
+        norm = accelerator.clip_grad_norm_(trainee.parameters(), settings.clip)
+        if accelerator.scaler is None:  # which would leave such a step out, and try smaller ones
+            _need_finite(float(norm), step, folder)
         prepared.step()
         trainee.track()
         if mean is not None:
@@ -176,6 +181,18 @@ def train(
     if mean is not None:
         mean.swap(trainee)
     return pipeline
+
+
+def _need_finite(value: float, step: int, folder: Path) -> None:
+    """Stop before a step that would turn all weights into nothing."""
+    if math.isfinite(value):
+        return
+    kept = read_checkpoint(folder)
+    left = f"the checkpoint of step {kept.step} stays" if kept else "no checkpoint was written yet"
+    raise UsageError(
+        f"The loss is no number any more at step {step + 1} ({left}): train anew with a lower "
+        "learning rate (--lr), or look for broken pictures."
+    )
 
 
 def _save(
@@ -210,10 +227,8 @@ class _Log:
         if resume and file.exists():  # drop what was logged after the checkpoint
             with file.open(newline="") as opened:
                 kept = [row for row in csv.DictReader(opened) if int(row["step"]) <= resume]
-        self.file = file.open("w", newline="")
-        self.writer = csv.DictWriter(self.file, COLUMNS)
-        self.writer.writeheader()
-        self.writer.writerows(kept)
+        self.file = file
+        self._write_rows("w", kept)
         self.board: Any = None
         if settings.tensorboard:
             try:
@@ -243,13 +258,19 @@ class _Log:
             "rate": f"{done.rate:.3e}",
         }
         row |= {name: f"{value:.5f}" for name, value in done.losses.items()}
-        self.writer.writerow(row)
-        self.file.flush()
+        self._write_rows("a", [row])
         if self.board is not None:
             for name, value in done.losses.items():
                 self.board.add_scalar(name, value, done.step)
 
+    def _write_rows(self, mode: Literal["w", "a"], rows: Sequence[Mapping[str, Any]]) -> None:
+        # Opened for each line, so that a run that stops half-way leaves nothing open.
+        with self.file.open(mode, newline="") as opened:
+            writer = csv.DictWriter(opened, COLUMNS)
+            if mode == "w":
+                writer.writeheader()
+            writer.writerows(rows)
+
     def close(self) -> None:
-        self.file.close()
         if self.board is not None:
             self.board.close()

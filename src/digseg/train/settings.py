@@ -5,12 +5,40 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from math import inf, isfinite
 from typing import Any
 
 from digseg.errors import UsageError
 
 #: ``encoder_rate`` where the trunk is to learn, too: for runs of a few hundred steps.
 TUNED_ENCODER_RATE = 2e-4
+
+#: Numbers that have bounds alone: how a person names them, the smallest and the largest value.
+_RANGES: Mapping[str, tuple[str, float, float]] = {
+    "minutes": ("limit in minutes", 0, inf),
+    "match_share": ("share of steps without the U-Net", 0, 1),
+    "match_weight": ("weight of direct matches", 0, inf),
+    "rate": ("learning rate", 0, inf),
+    "encoder_rate": ("image encoder's learning rate", 0, inf),
+    "encoder_from": ("image encoder's first stage that learns", 0, 7),
+    "weight_decay": ("weight decay", 0, inf),
+    "warmup": ("number of steps of warm-up", 0, inf),
+    "decay": ("share of the run with a falling rate", 0, 1),
+    "diffusion_share": ("share of steps that repeat stage 1", 0, 1),
+    "latent_weight": ("weight of mask latents", 0, inf),
+    "text_dropout": ("chance of an empty text", 0, 1),
+    "clip": ("largest norm of the gradient", 0, inf),
+    "checkpoint_minutes": ("number of minutes between checkpoints", 0, inf),
+    "lora_rank": ("rank of low-rank updates", 0, inf),
+    "threads": ("number of threads", 0, inf),
+}
+
+#: What may be another when a run is taken up again: it changes how long is trained and what is
+#: seen of it, not what a step learns.
+FREE_ON_RESUME = frozenset(
+    ("steps", "minutes", "checkpoint_minutes", "log_every", "threads", "tensorboard",
+     "gradient_checkpointing")
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -109,18 +137,23 @@ class TrainSettings:
             "Further pictures to be matched need a weight of their loss above 0.": (
                 self.match_batch < 0 or (self.match_batch > 0 and self.match_weight <= 0)
             ),
-            f"The share of steps lies between 0 and 1, not {self.match_share}.": (
-                not 0 <= self.match_share <= 1
-            ),
             "A share of steps without the U-Net needs pictures to be matched in them.": (
                 self.match_share > 0 and not self.match_batch
             ),
-            f"The learning rate has to be positive, not {self.rate}.": self.rate <= 0,
             f"The EMA decay lies between 0 and 1, not {self.ema}.": not 0 <= self.ema < 1,
             f"{self.mixed_precision!r} is no precision: use no, bf16 or fp16.": (
                 self.mixed_precision not in ("no", "bf16", "fp16")
             ),
+            f"The loss is told every 1 or more steps, not {self.log_every}.": self.log_every < 1,
+            f"The seed lies between 0 and 2^63 - 1, not {self.seed}.": (not 0 <= self.seed < 2**63),
         }
+        for name, (words, least, most) in _RANGES.items():
+            value = getattr(self, name)
+            # Written so that NaN, which compares with nothing, is refused, too.
+            good = least <= value <= most and isfinite(value)
+            problems[f"The {words} can't be {value}."] = not good
+        for name in ("rate", "clip"):
+            problems[f"The {_RANGES[name][0]} has to be above 0."] = getattr(self, name) == 0
         for message, wrong in problems.items():
             if wrong:
                 raise UsageError(message)

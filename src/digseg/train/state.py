@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,28 @@ from digseg.train.settings import TrainSettings
 from digseg.train.stages import Trainee
 
 FILE = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint tells of itself, without its tensors.
+
+    Parameters
+    ----------
+    settings
+        As they were written, perhaps by another version: values of `TrainSettings`.
+    step, seconds
+        Optimizer steps done, and how long they took.
+    """
+
+    settings: Mapping[str, Any]
+    step: int
+    seconds: float
+
+    @property
+    def steps_asked(self) -> int:
+        """Steps after which its stage was to end."""
+        return int(self.settings.get("steps", self.step))
 
 
 class RunningMean:
@@ -73,6 +97,29 @@ def save_state(
     part = folder / (FILE + ".part")
     save_file({k: v.contiguous().clone() for k, v in tensors.items()}, part, metadata=notes)
     os.replace(part, folder / FILE)
+
+
+def read_checkpoint(folder: Path) -> Checkpoint | None:
+    """What the checkpoint in `folder` tells of itself; `None` where there is none.
+
+    Raises
+    ------
+    ResumeError
+        It is damaged.
+    """
+    file = folder / FILE
+    if not file.exists():
+        return None
+    try:
+        with safe_open(file, framework="pt") as opened:
+            notes = opened.metadata()
+        told = json.loads(notes["told"])
+        settings = json.loads(notes["settings"])
+        return Checkpoint(settings, int(told["step"]), float(told["seconds"]))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ResumeError(
+            f"The checkpoint {file} can't be read ({error}): remove it to begin that stage anew."
+        ) from error
 
 
 def _laid_out(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
