@@ -249,6 +249,12 @@ class Controller:
                 if message["say"] in part.hears:
                     part.hears[message["say"]](message)
 
+    def end_engine(self) -> None:
+        """End the engine now; every part hears that what it was doing has ended."""
+        self.engine.kill()
+        for part in self._parts:
+            part.engine_died()
+
     def tell(self) -> None:
         """Tell everybody who listens that something changed; once for all that one poll hears."""
         if self._polling:

@@ -19,10 +19,14 @@ from digseg.types import AnyArray
 from napari_digseg._export import target_of
 from napari_digseg._inputs import Target
 from napari_digseg._labels import classes_of
+from napari_digseg._place import KEY
 
 #: Side of the pictures that are cut out, in pixels.
 SIDE = 512
+#: What a mask holds where nothing is known.
+UNKNOWN = 255
 _MOST = 200  # pictures of one set
+_MOST_CLASSES = UNKNOWN - 1
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def write_set(
     Raises
     ------
     DatasetError
-        The layers differ in size, or nothing is labelled.
+        The layers differ in size, nothing is labelled, or there are too many classes.
     """
     from PIL import Image
 
@@ -70,19 +74,21 @@ def write_set(
             f"The labels are {tuple(data.shape)} and the image is {tuple(target.shape)}: "
             "choose labels that were painted on this image."
         )
-    classes = classes_of(data, labels_layer.as_layer_data_tuple()[1])
+    classes = _few_classes(data, labels_layer)
+    ids = np.array([entry.id for entry in classes.entries], np.int64)
+    nodata = labels_layer.metadata.get(KEY, {}).get("nodata")
     source = source_of(io.read(target.path, time=target.time), SegmentSettings())
     shutil.rmtree(folder, ignore_errors=True)
     for part in ("images", "masks"):
         (folder / part).mkdir(parents=True)
     written: list[str] = []
     for plane, window in _windows(source.shape):
-        labels = _plane(data, plane, window)
-        if not labels.any() or len(written) == _MOST:
+        labels = _numbered(_plane(data, plane, window), ids, nodata)
+        if not ((labels > 0) & (labels < UNKNOWN)).any() or len(written) == _MOST:
             continue
         top, left = window[0], window[2]
         pixels, valid = source.read(plane, window)
-        mask = np.where(valid, labels, 255).astype(np.uint8)
+        mask = np.where(valid, labels, np.uint8(UNKNOWN))
         name = f"part-{plane:04d}-{top:06d}-{left:06d}"
         picture = np.moveaxis(np.rint(pixels * 255).astype(np.uint8), 0, -1)
         Image.fromarray(picture).save(folder / "images" / f"{name}.png")
@@ -92,6 +98,16 @@ def write_set(
         raise DatasetError("Nothing is labelled: paint at least one class on the image.")
     _describe(folder, image_layer.name, classes, names or {}, written)
     return Example(folder, classes, len(written), target)
+
+
+def _few_classes(data: Any, layer: Any) -> ClassTable:
+    classes = classes_of(data, layer.as_layer_data_tuple()[1])
+    if (count := len(classes.entries)) > _MOST_CLASSES:
+        raise DatasetError(
+            f"The labels have {count} classes, and a training takes {_MOST_CLASSES} at most: "
+            "choose a Labels layer with fewer."
+        )
+    return classes
 
 
 def _windows(shape: tuple[int, int, int]) -> Any:
@@ -111,16 +127,29 @@ def _plane(data: Any, plane: int, window: tuple[int, int, int, int]) -> AnyArray
     return found
 
 
+def _numbered(labels: AnyArray, ids: AnyArray, nodata: int | None) -> AnyArray:
+    """Labels as places in ``ids``, from 1: any id may be painted, and a mask holds 8 bits.
+
+    0 where a label is not among them, `UNKNOWN` where it marks missing data.
+    """
+    places = np.searchsorted(ids, labels)
+    found = (labels > 0) & (np.append(ids, -1)[places] == labels)
+    numbers = np.where(found, places + 1, 0)
+    if nodata is not None:
+        numbers[labels == nodata] = UNKNOWN
+    return numbers.astype(np.uint8)
+
+
 def _describe(
     folder: Path, title: str, classes: ClassTable, names: dict[int, str], written: list[str]
 ) -> None:
     table = [
         {
-            "id": entry.id,
+            "id": number,
             "name": names.get(entry.id, entry.name),
             "synonyms": list(entry.synonyms),
         }
-        for entry in classes.entries
+        for number, entry in enumerate(classes.entries, start=1)
     ]
     described = {
         "name": "own-labels",
@@ -130,7 +159,7 @@ def _describe(
         "licence": "the person's own",
         "source": "labels painted in napari",
         "use": "train-and-ship",
-        "ignore_index": 255,
+        "ignore_index": UNKNOWN,
         "image_ext": ".png",
         "mask_ext": ".png",
         "classes": table,

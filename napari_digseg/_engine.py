@@ -48,7 +48,8 @@ class Engine:
         self._outbox = outbox
         self._lock = threading.Lock()
         self._commands: queue.Queue[Message] = queue.Queue()
-        self._token = CancelToken()
+        # By the id of the run or training; a few bytes for each, so they stay.
+        self._tokens: dict[Any, CancelToken] = {}
         self._view: View | None = None
         self._newest_preview = 0
         self._kept = Kept(load)
@@ -91,13 +92,14 @@ class Engine:
             command = _protocol.read(line)
             do = command["do"]
             if do == "cancel":
-                self._token.cancel()
+                if (token := self._tokens.get(command["id"])) is not None:
+                    token.cancel()
             elif do == "view":
                 self._view = View.of(command)
             else:
                 if do in ("run", "extend", "train"):
                     # A cancellation that comes while the run waits in the queue counts as well.
-                    self._token = command["token"] = CancelToken()
+                    self._tokens[command["id"]] = command["token"] = CancelToken()
                 elif do == "preview":
                     self._newest_preview = command["id"]
                 self._commands.put(command)

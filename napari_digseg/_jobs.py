@@ -6,11 +6,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from digseg.errors import DigsegError
-from digseg.prompts import Prompt
+from digseg.prompts import Prompt, PromptSet
 from digseg.run.job import Job, Outputs
 from digseg.settings import SegmentSettings
 from napari_digseg._inputs import Target
 from napari_digseg._regions import Region, region_of
+from napari_digseg._runs import same_prompts
 
 if TYPE_CHECKING:
     from napari_digseg._controller import Controller
@@ -42,6 +43,12 @@ def job_of(desk: Controller, layer: Any, target: Target) -> tuple[Job, Region]:
         outline=None if region.drawn is None else target.file_outline(region.drawn),
     )
     return job, region
+
+
+def asks_for(desk: Controller, layer: Any, prompts: PromptSet) -> bool:
+    """Whether the form asks for these prompts on this layer, now."""
+    chosen = layer.name == desk.state.layer and layer in desk.viewer.layers
+    return chosen and same_prompts(desk.state, prompts)
 
 
 def added_prompts(desk: Controller) -> list[Prompt]:

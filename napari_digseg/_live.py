@@ -103,7 +103,7 @@ class LiveLabels:
         return changed
 
     def settle(self, timeout: float = 10.0) -> bool:
-        """Wait until nothing on screen is out of date (for tests and screenshots)."""
+        """Wait until nothing on screen is out of date: before labels are copied, and in tests."""
         waiter = threading.Event()
         deadline = timeout
         while deadline > 0:

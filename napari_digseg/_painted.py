@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from digseg.blend import DONE, NODATA
 from digseg.raster import Mask, Raster, Volume
+from digseg.types import AnyArray
+from napari_digseg._place import KEY
+
+if TYPE_CHECKING:
+    from napari_digseg._runs import Run
 
 Rows = list[dict[str, Any]]
 
@@ -46,6 +52,25 @@ class Painted:
         meta = self.layer.as_layer_data_tuple()[1]
         mask = mask_of(np.array(self.layer.data), meta)
         return mask, source_of(meta, mask.grid)
+
+
+def with_holes(labels: AnyArray, run: Run, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Mark in ``labels`` (in place) what has no answer, and say so in a layer's metadata.
+
+    On screen a hole looks like background; a file has to tell the two apart. As in the files of a
+    run, voxels of a volume that hold no data are background, those of failed tiles are not.
+    """
+    store, turn = run.store, run.to_layer
+    if store is None:
+        return dict(metadata)
+    whole = tuple(slice(None) for _ in labels.shape)
+    coverage = np.asarray(store.coverage[0] if turn is None else turn.lazy(store.coverage)[whole])
+    holes = coverage != DONE if turn is None else (coverage != DONE) & (coverage != NODATA)
+    if not holes.any():
+        return dict(metadata)
+    nodata = int(np.iinfo(labels.dtype).max)
+    labels[holes] = nodata
+    return {**metadata, KEY: {**metadata.get(KEY, {}), "nodata": nodata}}
 
 
 def _rows(mask: Mask, image: Raster | Volume | None) -> Rows:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from digseg.errors import DigsegError
+from digseg.errors import DigsegError, UsageError
+from digseg.prompts import PromptSet
 from digseg.raster import ClassTable
 from digseg.run.job import Job
 from digseg.types import AnyArray
 from napari_digseg import _protocol
 from napari_digseg._inputs import Target, placed_like
+from napari_digseg._jobs import asks_for
 from napari_digseg._labels import class_kwargs
 from napari_digseg._protocol import Message
 from napari_digseg._regions import visible_bounds
@@ -33,7 +35,7 @@ class Previews:
         self._desk = desk
         self._layer: Any = None
         self._kind = ""  # what of the layer can't be moved
-        self._asked: dict[int, tuple[Any, Target]] = {}
+        self._asked: dict[int, tuple[Any, Target, PromptSet]] = {}
         self._waiting: tuple[Any, Future[Target]] | None = None
 
     @property
@@ -41,11 +43,13 @@ class Previews:
         return {"preview": self._show}
 
     def ask(self) -> None:
-        """Segment what is on screen coarsely, at once; nothing while a run goes."""
+        """Segment what is on screen coarsely, at once; nothing while a run or a training goes."""
         desk = self._desk
         if desk.running or desk.state.problem:
             return
         try:
+            if desk.trainer.hindrance:
+                raise UsageError(desk.trainer.hindrance)
             layer = desk.layer()
             self._waiting = layer, desk.targets.of(layer, desk.point(layer))
             self.poll()
@@ -72,14 +76,14 @@ class Previews:
             at = round(desk.point(layer)[target.lead])
             plane = int(np.clip(at, 0, target.shape[0] - 1))
         (top, bottom), (left, right) = visible[-2:]
-        number = next(desk.numbers)
-        self._asked = {number: (layer, target)}
+        number, prompts = next(desk.numbers), desk.state.prompts
+        self._asked = {number: (layer, target, prompts)}
         settings = desk.state.run_settings.with_(time=target.time)
         desk.engine.send(
             {
                 "do": "preview",
                 "id": number,
-                "recipe": Job(target.path, desk.state.prompts, settings).recipe(),
+                "recipe": Job(target.path, prompts, settings).recipe(),
                 "plane": plane,
                 "window": [top, bottom, left, right],
             }
@@ -89,7 +93,11 @@ class Previews:
         desk.say(desk.status.phase, first or "Looking at what is on screen.")
 
     def clear(self) -> None:
-        """Take the preview away."""
+        """Take the preview away, and whatever was asked for."""
+        self._asked, self._waiting = {}, None
+        self._take_away()
+
+    def _take_away(self) -> None:
         if self._layer is not None and self._layer in self._desk.viewer.layers:
             self._desk.viewer.layers.remove(self._layer)
         self._layer = None
@@ -98,7 +106,11 @@ class Previews:
         desk = self._desk
         if message["id"] not in self._asked or desk.running:
             return
-        layer, target = self._asked[message["id"]]
+        layer, target, prompts = self._asked[message["id"]]
+        phase = desk.status.phase if desk.status.phase in ("finished", "stopped") else "idle"
+        if not asks_for(desk, layer, prompts):
+            desk.say(phase, "The form changed while the preview was made.")
+            return
         labels = _protocol.unpack(message["labels"])
         top, bottom, left, right = message["window"]
         starts = (top, left) if target.ndim == 2 else (message["plane"], top, left)
@@ -106,8 +118,7 @@ class Previews:
         steps[-2:] = (bottom - top) / labels.shape[0], (right - left) / labels.shape[1]
         place = placed_like(layer, target, starts, tuple(steps))
         data = labels if target.ndim == 2 else labels[None]
-        self._put(data.copy(), class_kwargs(ClassTable.of(desk.state.prompts)), place)
-        phase = desk.status.phase if desk.status.phase in ("finished", "stopped") else "idle"
+        self._put(data.copy(), class_kwargs(ClassTable.of(prompts)), place)
         desk.say(phase, f"Preview of what is on screen, in {message['seconds']:.1f} s.")
 
     def _put(self, data: AnyArray, classes: dict[str, Any], place: dict[str, Any]) -> None:
@@ -122,7 +133,7 @@ class Previews:
             for key, value in moving.items():
                 setattr(self._layer, key, value)
             return
-        self.clear()
+        self._take_away()
         self._kind = kind
         self._layer = Labels(data, name=NAME, opacity=0.55, **classes, **place)
         active = viewer.layers.selection.active

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from digseg.errors import DigsegError
-from napari_digseg._painted import Painted, Rows
+from napari_digseg._painted import Painted, Rows, with_holes
 from napari_digseg._places import Place
 from napari_digseg._protocol import Message
 from napari_digseg._runs import Run, same_prompts
@@ -212,6 +212,8 @@ class Review:
             return None
         from napari.layers import Labels
 
+        if run.live is not None:
+            run.live.settle()  # what was asked for last is on its way to the screen
         data = run.labels.data[0] if run.labels.multiscale else run.labels.data
         if np.prod(data.shape, dtype=float) > _MOST_PAINTED:
             told = "The labels are too large to hold in memory and paint on: segment a drawn shape."
@@ -219,7 +221,9 @@ class Review:
             return None
         kwargs = dict(run.labels.as_layer_data_tuple()[1])
         kwargs |= {"multiscale": False, "name": f"{run.labels.name} (painted)"}
-        copy = Labels(np.asarray(data[...]).copy(), **kwargs)
+        labels = np.asarray(data[...]).copy()
+        kwargs["metadata"] = with_holes(labels, run, kwargs["metadata"])
+        copy = Labels(labels, **kwargs)
         self._desk.viewer.add_layer(copy)
         run.labels.visible = False
         self._painted = Painted(copy)

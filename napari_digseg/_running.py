@@ -15,7 +15,7 @@ from digseg.run.job import Job
 from digseg.wording import format_duration
 from napari_digseg import _protocol
 from napari_digseg._inputs import Target
-from napari_digseg._jobs import added_prompts, job_of
+from napari_digseg._jobs import added_prompts, asks_for, job_of
 from napari_digseg._protocol import Message
 from napari_digseg._regions import visible_bounds
 from napari_digseg._runs import Run
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PATIENCE = 0.7
 _VIEW_EVERY = 0.25  # seconds between two messages about what is on screen
 _STOPPED = "Stopped. What is done is kept: Resume goes on from there."
+_BUSY = "A run is going on: wait for its end, or stop it in Segment by text."
 _STAGES = {
     "open": "Opening the image.",
     "load model": "Loading the model.",
@@ -52,12 +53,17 @@ class Runs:
     def hears(self) -> Mapping[str, Callable[[Message], None]]:
         return {"event": self._hear_event, "finished": self._hear_finished}
 
+    @property
+    def hindrance(self) -> str:
+        """Why nothing else can begin while a run goes on; empty when none does."""
+        return _BUSY if self._desk.running else ""
+
     # -- what was clicked ------------------------------------------------------------------------
 
     def start(self) -> None:
         """Begin what the form asks for; only what is new of it is computed."""
         desk = self._desk
-        if desk.running:
+        if not self._may_begin():
             return
         try:
             if desk.state.problem:
@@ -77,24 +83,32 @@ class Runs:
     def resume(self) -> None:
         """Go on with a run that was stopped, or try its failed tiles again."""
         desk, run = self._desk, self._desk.run
-        if run is None or desk.running:
+        if run is None or not self._may_begin():
             return
         run.begun = time.monotonic()
         self._cancelled_at = None
         desk.say("running", "Going on where the run stopped.")
         self._send_run(run, resume=True)
 
+    def _may_begin(self) -> bool:
+        """The engine does one thing after the other: behind a training a run would hang."""
+        told = self._desk.trainer.hindrance
+        if told and not self._desk.running:
+            self._desk.say(self._desk.status.phase, told, problem=True)
+        return not (told or self._desk.running)
+
     def cancel(self) -> None:
         """Stop the run within a second; what is done stays, and can be resumed."""
-        desk = self._desk
+        desk, run = self._desk, self._desk.run
         if desk.status.phase != "running":
             return
         if self._waiting is not None:
             self._waiting = None  # the layer's file is finished, for the next time
             desk.say("idle", "Stopped.")
             return
+        assert run is not None
         self._cancelled_at = time.monotonic()
-        desk.engine.send({"do": "cancel"})
+        desk.engine.send({"do": "cancel", "id": run.number})
         desk.say("cancelling", "Stopping.")
 
     def want_coverage(self, wanted: bool) -> None:
@@ -108,6 +122,14 @@ class Runs:
     def can_extend(self) -> bool:
         """Whether the form asks for the finished run's prompts and some more."""
         return bool(added_prompts(self._desk))
+
+    @property
+    def answers_form(self) -> bool:
+        """Whether the newest run is of the image, the prompts and the model of the form."""
+        desk, run = self._desk, self._desk.run
+        if run is None or run.asked.model != desk.state.settings.model:
+            return False
+        return asks_for(desk, run.image_layer, run.job.prompts)
 
     # -- beginning -------------------------------------------------------------------------------
 
@@ -125,7 +147,6 @@ class Runs:
     def _begin(self, layer: Any, target: Target) -> None:
         desk = self._desk
         job, region = job_of(desk, layer, target)
-        desk.previews.clear()
         if desk.run is not None:
             desk.run.close()
             if desk.run.coverage is not None:
@@ -139,6 +160,7 @@ class Runs:
         self._send_run(desk.run, resume=False)
 
     def _send_run(self, run: Run, *, resume: bool) -> None:
+        self._desk.previews.clear()
         message = {"do": "run", "id": run.number, "recipe": run.job.recipe(), "resume": resume}
         self._desk.engine.send(message)
 
@@ -146,6 +168,7 @@ class Runs:
         desk, run = self._desk, self._desk.run
         assert run is not None
         self._cancelled_at = None
+        desk.previews.clear()
         names = ", ".join(prompt.name for prompt in added)
         desk.say("running", f"Adding {names}: only what is new is computed.")
         run.begun = time.monotonic()
@@ -197,7 +220,7 @@ class Runs:
         if self._cancelled_at is None or self._desk.status.phase != "cancelling":
             return
         if time.monotonic() - self._cancelled_at > PATIENCE:
-            self._desk.engine.kill()
+            self._desk.end_engine()
             self._stopped(_STOPPED)
 
     def _hear_event(self, message: Message) -> None:

@@ -25,6 +25,7 @@ class Shelf:
         self.message = ""
         self.problem = False
         self.loading = ""
+        self._bringing = False
 
     @property
     def hears(self) -> Mapping[str, Callable[[Message], None]]:
@@ -47,12 +48,14 @@ class Shelf:
 
     def bring(self, *, folder: str | None = None, hub_id: str | None = None) -> None:
         """Copy a model from a folder, or download it, to the local models."""
+        self._bringing = True
         self._say(f"Bringing in {folder or hub_id}.")
         self._desk.engine.send({"do": "bring", "id": 0, "folder": folder, "hub_id": hub_id})
         self._desk.tell()
 
     def _hear_brought(self, message: Message) -> None:
         self.brought += 1
+        self._bringing = False
         self._say(f"{message['name']} is here now.")
 
     def _hear_loaded(self, message: Message) -> None:
@@ -65,12 +68,17 @@ class Shelf:
 
     def failed(self, message: Message) -> None:
         self._say(message["message"], problem=True)
-        if message["of"] == "load":
+        if message["of"] == "bring":
+            self._bringing = False
+        else:
             self.loading = ""
             self._desk.say(self._desk.status.phase, message["message"], problem=True)
 
     def engine_died(self) -> None:
         self.loading = ""
+        if self._bringing:
+            self._bringing = False
+            self._say("The engine stopped before the model was here: try again.", problem=True)
 
     def _say(self, told: str, *, problem: bool = False) -> None:
         self.message, self.problem = told, problem

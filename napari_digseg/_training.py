@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from digseg.errors import DigsegError
+from digseg.errors import DigsegError, UsageError
 from digseg.wording import format_duration
 from napari_digseg._dataset import Example, write_set
 from napari_digseg._protocol import Message
@@ -18,6 +18,8 @@ from napari_digseg._status import Training, at_home
 
 if TYPE_CHECKING:
     from napari_digseg._controller import Controller
+
+_BUSY = "A training is going on: wait for its end, or stop it in Train."
 
 
 @dataclass(frozen=True)
@@ -66,21 +68,28 @@ class Trainer:
         self.now = Training()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="digseg set")
         self._waiting: tuple[Wish, Future[Example]] | None = None
+        self._number = 0  # identifies the training between viewer and engine
         self._first = 0.0, 0.0  # share and time of the first step
 
     @property
     def hears(self) -> Mapping[str, Callable[[Message], None]]:
         return {"loss": self._hear_loss, "trained": self._hear_trained}
 
+    @property
+    def hindrance(self) -> str:
+        """Why nothing else can begin while a training goes on; empty when none does."""
+        return _BUSY if self.now.active else ""
+
     def start(self, wish: Wish) -> None:
-        """Fine-tune the chosen model on a Labels layer."""
+        """Fine-tune the chosen model on a Labels layer; refused while a run goes."""
         desk = self._desk
-        if desk.running or self.now.active:
+        if self.now.active:
             return
         try:
-            layer = desk.layer()
-            labels = desk.viewer.layers[wish.labels]
-        except (DigsegError, KeyError) as error:
+            if desk.runs.hindrance:
+                raise UsageError(desk.runs.hindrance)
+            layer, labels = desk.layer(), self._labels(wish.labels)
+        except DigsegError as error:
             self._tell(Training(message=str(error), problem=True))
             return
         if not is_free(wish.output):
@@ -95,6 +104,13 @@ class Trainer:
         self._waiting = wish, future
         self._tell(Training(active=True, message="Cutting out what is labelled."))
 
+    def _labels(self, name: str) -> Any:
+        """The Labels layer of a name; raises `UsageError` when it is gone."""
+        for layer in self._desk.viewer.layers:
+            if layer.name == name and layer._type_string == "labels":
+                return layer
+        raise UsageError(f"The Labels layer {name!r} is gone: choose another one.")
+
     def stop(self) -> None:
         """Stop after the step that is being done; its checkpoints stay."""
         if not self.now.active:
@@ -103,7 +119,7 @@ class Trainer:
             self._waiting = None
             self._tell(Training(message="Stopped."))
         else:
-            self._desk.engine.send({"do": "cancel"})
+            self._desk.engine.send({"do": "cancel", "id": self._number})
             self._tell(replace(self.now, message="Stopping after this step."))
 
     def poll(self) -> bool:
@@ -127,10 +143,11 @@ class Trainer:
         classes = "class" if len(prompts) == 1 else "classes"
         told = f"Training on {example.pictures} {pictures} of {len(prompts)} {classes}."
         self._tell(Training(active=True, message=told))
+        self._number = next(self._desk.numbers)
         self._desk.engine.send(
             {
                 "do": "train",
-                "id": 0,
+                "id": self._number,
                 "data": str(example.folder),
                 "output": str(wish.output),
                 "model": self._desk.state.settings.model,
@@ -176,7 +193,7 @@ class Trainer:
         self.now = replace(self.now, active=False, message=told, problem=not stopped)
 
     def engine_died(self) -> None:
-        if self.now.active:
+        if self.now.active and self._waiting is None:  # what is cut out needs no engine
             told = "The engine stopped while it trained."
             self.now = replace(self.now, active=False, message=told, problem=True)
 

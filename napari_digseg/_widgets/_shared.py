@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ class LayerBox(QComboBox):
     ) -> None:
         super().__init__()
         self._controller, self._kind, self._chosen = controller, kind, chosen
+        self._layers: list[Any] = []  # whose names are in the list, in this order
         self._told: str | None = None
         self.setToolTip(tip)
         # A long name must not make the dock wide.
@@ -103,18 +105,46 @@ class LayerBox(QComboBox):
         events = controller.viewer.layers.events
         self._ears = [events.inserted, events.removed, events.reordered]
         listen(self, self._ears, self.fill)
+        self.destroyed.connect(lambda: self._follow([]))
 
     def fill(self, *_: Any) -> None:
-        """Take the viewer's layers as they are now."""
-        names = self._controller.layers_of(self._kind)
-        kept = self.currentText()
+        """Take the viewer's layers as they are now; the chosen one stays, whatever its name."""
+        kept, called = self.chosen_layer, self.currentText()
+        layers = self._controller.viewer.layers
+        self._follow([layer for layer in layers if layer._type_string == self._kind])
         self.blockSignals(True)
         self.clear()
-        self.addItems(names)
-        if kept in names:
-            self.setCurrentText(kept)
+        self.addItems([layer.name for layer in self._layers])
+        if kept in self._layers:
+            self.setCurrentIndex(self._layers.index(kept))
         self.blockSignals(False)
-        self._choose(self.currentText())
+        if self.chosen_layer is kept and self.currentText() != called:
+            self._rename(called, self.currentText())
+        else:
+            self._choose(self.currentText())
+
+    def _rename(self, old: str, new: str) -> None:
+        """Another name is no other layer: what was set for it stays."""
+        self._told = new
+        state = self._controller.state
+        if state.layer == old:
+            self._controller.set(replace(state, layer=new))
+
+    @property
+    def chosen_layer(self) -> Any:
+        """The chosen layer; `None` where there is none."""
+        place = self.currentIndex()
+        return self._layers[place] if 0 <= place < len(self._layers) else None
+
+    def _follow(self, layers: list[Any]) -> None:
+        """Listen to the names of these layers, and to no others' any more."""
+        for layer in self._layers:
+            if layer not in layers:
+                layer.events.name.disconnect(self.fill)
+        for layer in layers:
+            if layer not in self._layers:
+                layer.events.name.connect(self.fill)
+        self._layers = layers
 
     def show_name(self, name: str) -> None:
         """Show a name that was chosen elsewhere, without telling anybody."""

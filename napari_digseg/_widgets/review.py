@@ -35,6 +35,7 @@ _TIPS = {
     "parts": "Connected parts.",
     "mean p": "Mean probability where the label lies.",
 }
+_RETRY = "Compute failed tiles once more."
 _UNMEASURED = "Measure fills a table: area or volume, share and number of parts."
 _OUTDATED = "Thresholds or labels changed since this was measured: Measure once more."
 _NEXT = {
@@ -54,7 +55,7 @@ class ReviewWidget(Panel):
         super().__init__(napari_viewer)
         act = self.controller
         self.coverage = CoverageBox("Show coverage", act)
-        self.retry = button("Retry failed", act.runs.resume, "Compute failed tiles once more.")
+        self.retry = button("Retry failed", act.runs.resume, _RETRY)
         self.next = button("", act.review.next_uncertain, "")
         self.measure = button("Measure", act.review.measure, "Areas or volumes of every label.")
         self.paint = button(
@@ -110,7 +111,9 @@ class ReviewWidget(Panel):
         self.next.setText(text)
         self.next.setToolTip(tip)
         self.coverage.refresh()
-        self.retry.setEnabled(done and run is not None and bool(run.failed))
+        hindrance = control.trainer.hindrance
+        self.retry.setEnabled(done and run is not None and bool(run.failed) and not hindrance)
+        self.retry.setToolTip(hindrance or _RETRY)
         self.status.show_message(
             status.message if there else "Run a segmentation first.",
             problem=there and status.problem,

@@ -165,7 +165,7 @@ class SegmentWidget(Panel):
         self._later.setInterval(_PREVIEW_MS)
         self._later.timeout.connect(self.controller.previews.ask)
         dims = self.viewer.dims.events.current_step
-        listen(self, [self.viewer.scene.camera.events, dims], self._on_view)
+        listen(self, [self.viewer.scene.camera.events, dims], self._ask_preview)
         for keys, act in (
             ("Ctrl+Alt+R", self.controller.runs.start),
             ("Ctrl+Alt+X", self.controller.runs.cancel),
@@ -188,6 +188,8 @@ class SegmentWidget(Panel):
 
     def _set_prompts(self, state: State) -> None:
         self.controller.set(state)
+        if self.controller.runs.answers_form:
+            self.controller.previews.clear()  # of prompts that were typed and taken back
         self._ask_preview()
 
     def _set_settings(self, settings: SegmentSettings, uncertainty: bool) -> None:
@@ -238,13 +240,15 @@ class SegmentWidget(Panel):
         for widget in widgets:
             widget.blockSignals(False)
 
-    def _on_view(self, *_: Any) -> None:
-        if self.controller.run is None:
-            self._ask_preview()
-
-    def _ask_preview(self) -> None:
-        wanted = self.live_preview.isChecked() and not self.controller.running
-        if wanted and self.controller.run is None and not self.controller.state.problem:
+    def _ask_preview(self, *_: Any) -> None:
+        """A preview in a moment, unless the labels of the newest run are the answer already."""
+        control = self.controller
+        busy = control.running or control.trainer.hindrance
+        if not self.live_preview.isChecked() or busy or control.state.problem:
+            return
+        if control.runs.answers_form:
+            self._later.stop()
+        else:
             self._later.start()
 
     def _copy(self, *_: Any) -> None:
@@ -263,8 +267,9 @@ class SegmentWidget(Panel):
         self.prompts.show_state(state, run.histograms if run is not None else {})
         self.slab.setVisible(state.region == "slab")
         self.draw.setVisible(state.region == "drawn shape")
-        busy = control.running
-        self.run.setEnabled(not busy and not state.problem)
+        busy, hindrance = control.running, control.trainer.hindrance
+        free = not (busy or hindrance or state.problem)
+        self.run.setEnabled(free)
         stopped = status.phase == "stopped"
         said = "Segment what is new" if control.runs.can_extend else "Segment"
         self.run.setText("Start over" if stopped else said)
@@ -275,7 +280,9 @@ class SegmentWidget(Panel):
         failed = run is not None and bool(run.failed) and not busy
         self.resume.setVisible(stopped or failed)
         self.resume.setText("Retry failed" if failed and not stopped else "Resume")
-        self.preview.setEnabled(not busy and not state.problem)
+        self.resume.setEnabled(not hindrance)
+        self.resume.setToolTip(hindrance or "Go on where the run stopped.")
+        self.preview.setEnabled(free)
         self.undo.setEnabled(control.can_undo)
         there = run is not None and run.live is not None
         self.save.setEnabled(there and status.phase in ("finished", "stopped"))
@@ -287,8 +294,9 @@ class SegmentWidget(Panel):
         # Why a button is grey comes before what was done last.
         why = "" if busy or status.problem else state.problem
         self.status.show_message(why or status.message or state.problem, problem=status.problem)
-        self.run.setToolTip(state.problem or "Segment (Ctrl+Alt+R).")
-        self.preview.setToolTip(state.problem or "Segment the screen coarsely (Ctrl+Alt+V).")
+        grey = hindrance or state.problem
+        self.run.setToolTip(grey or "Segment (Ctrl+Alt+R).")
+        self.preview.setToolTip(grey or "Segment the screen coarsely (Ctrl+Alt+V).")
         command = control.review.command_line
         for widget in (self.command, self.copy):
             widget.setVisible(bool(command))

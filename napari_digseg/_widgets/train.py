@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _ROW = 30  # pixels of a row of the table of classes
 _MOST_ROWS = 6
+_TIP = "Fine-tune on these labels."
 _OWN = Path.home() / "digseg-own"
 
 
@@ -65,7 +66,7 @@ class TrainWidget(Panel):
         self.output = QLineEdit(self._offered)
         self.output.setToolTip("Folder of the new model.")
         self.browse = button("…", self._browse, "Choose the folder of the new model.")
-        self.start = button("Train", self._start, "Fine-tune on these labels.", "primary")
+        self.start = button("Train", self._start, _TIP, "primary")
         self.stop = button("Stop", act.trainer.stop, "Stop after this step.", "danger")
         self.use = button("Use this model", self._use, "Segment with the new model from now on.")
         self.curve = LossCurve()
@@ -113,10 +114,12 @@ class TrainWidget(Panel):
         control, training = self.controller, self.controller.trainer.now
         self.image.show_name(control.state.layer)
         ready = bool(self.labels.currentText() and self.image.currentText())
-        self.start.setEnabled(not training.active and not control.running and ready)
+        busy = control.runs.hindrance
+        self.start.setEnabled(not (training.active or busy) and ready)
         self.stop.setVisible(training.active)
         self.use.setEnabled(bool(training.model) and not training.active)
         missing = "" if ready else "Add a Labels layer (Layers > New Labels) and paint on it."
+        self.start.setToolTip(busy or missing or _TIP)
         self.status.show_message(training.message or missing, problem=training.problem)
         self.curve.show_losses(training.losses)
         if training.picture != self._shown:

@@ -114,3 +114,22 @@ def wait() -> Until:
             time.sleep(0.005)
 
     return until
+
+
+@pytest.fixture
+def trainer(viewer: Any, tmp_path: Path) -> Any:
+    """The Train widget with a picture, painted labels and a model of a few thousand weights."""
+    from tests.train.tiny import save_tiny
+
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 60, (96, 128, 3), dtype=np.uint8)
+    labels = np.zeros((96, 128), np.uint8)
+    labels[8:50, 10:60] = 1
+    labels[60:90, 70:120] = 2
+    picture[labels == 1] += 150
+    viewer.add_image(picture, name="picture")
+    viewer.add_labels(labels, name="painted")
+    widget = viewer.window.add_plugin_dock_widget("napari-digseg", "Train")[1]
+    widget.controller.shelf.use(str(save_tiny(tmp_path / "tiny")))
+    widget.output.setText(str(tmp_path / "own"))
+    return widget

@@ -15,6 +15,8 @@ from napari_digseg import _controller
 from napari_digseg._controller import Controller
 from napari_digseg._preferences import Preferences
 from napari_digseg._state import State
+from qtpy.QtWidgets import QApplication
+from rasterio.transform import Affine
 from tests.plugin.gui import segment_widget
 from tests.plugin.test_controller import finished, opened
 
@@ -75,6 +77,30 @@ def test_what_can_not_be_saved_is_one_sentence(
     assert not list(tmp_path.glob("labels*"))
 
 
+def test_what_has_no_data_stays_without(controller: Make, until: Until, tmp_path: Path) -> None:
+    pixels = np.full((3, 64, 96), 250, np.uint8)
+    pixels[:, :, :32] = 0
+    path = tmp_path / "holes.tif"
+    profile = {"driver": "GTiff", "count": 3, "height": 64, "width": 96, "dtype": "uint8"}
+    place = Affine(10.0, 0.0, 5e5, 0.0, -10.0, 4e6)
+    with rasterio.open(path, "w", **profile, nodata=0, crs="EPSG:32631", transform=place) as target:
+        target.write(pixels)
+    control = opened(controller(), path, "red")
+    control.runs.start()
+    until(control, lambda: finished(control))
+    copy = control.review.editable_copy()
+    copy.data[:10, :10] = 1  # what a person paints is known
+    copy.data[:10, 90:] = 0
+    control.review.save(tmp_path / "labels.tif")
+    until(control, lambda: bool(control.review.saved))
+    with rasterio.open(tmp_path / "labels.tif") as saved:
+        labels, nodata = saved.read(1), saved.nodata
+    expected = np.ones((64, 96), np.uint8)
+    expected[:, :32] = nodata
+    expected[:10, :10], expected[:10, 90:] = 1, 0
+    np.testing.assert_array_equal(labels, expected)
+
+
 def test_without_the_painted_layer_the_run_is_saved(
     painted: Controller, until: Until, tmp_path: Path
 ) -> None:
@@ -127,8 +153,10 @@ def test_a_dock_that_was_closed_comes_back_as_it_was(viewer: Any) -> None:
     state = widget.controller.state
     assert state.settings.window == (-1350.0, 150.0)
     control = widget.controller
+    viewer.window.add_plugin_dock_widget("napari-digseg", "Review")  # keeps the session
     viewer.window.remove_dock_widget(widget)
     widget.deleteLater()
+    QApplication.sendPostedEvents(None, 52)  # deferred deletes, which need no further turn
     again = viewer.window.add_plugin_dock_widget("napari-digseg", "Segment by text")[1]
     assert again is not widget
     assert again.controller is control

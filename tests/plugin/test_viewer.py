@@ -17,7 +17,6 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 from tests.io.dicom_files import ct_series
 from tests.plugin.gui import Wait, done, fill, segment_widget, typed
-from tests.train.tiny import save_tiny
 
 from digseg.grid import Grid
 from digseg.io.images import write_image
@@ -294,23 +293,6 @@ def test_a_model_chosen_on_the_shelf_stays_chosen(viewer: Any) -> None:
     assert widget.advanced.model.currentText() == "another"
     widget.advanced.seed.setValue(3)
     assert widget.controller.state.settings.model == "another"
-
-
-@pytest.fixture
-def trainer(viewer: Any, tmp_path: Path) -> Any:
-    """The Train widget with a picture, painted labels and a model of a few thousand weights."""
-    rng = np.random.default_rng(0)
-    picture = rng.integers(0, 60, (96, 128, 3), dtype=np.uint8)
-    labels = np.zeros((96, 128), np.uint8)
-    labels[8:50, 10:60] = 1
-    labels[60:90, 70:120] = 2
-    picture[labels == 1] += 150
-    viewer.add_image(picture, name="picture")
-    viewer.add_labels(labels, name="painted")
-    widget = viewer.window.add_plugin_dock_widget("napari-digseg", "Train")[1]
-    widget.controller.shelf.use(str(save_tiny(tmp_path / "tiny")))
-    widget.output.setText(str(tmp_path / "own"))
-    return widget
 
 
 def test_labels_become_a_model_with_a_curve_and_a_picture(
