@@ -2,7 +2,7 @@
 # machine with Python 3.11 or newer.
 PYTHON ?= python3
 # Files of tests are spread over the cores.
-PYTEST_ARGS ?= -n logical --dist loadfile --no-loadscope-reorder
+PYTEST_ARGS ?= -n logical --dist loadfile
 VENV := .venv
 BIN := $(VENV)/bin
 # One thread that waits passively: forwards of a tiny model slow down by spinning otherwise.

@@ -26,14 +26,7 @@ settings.register_profile(
 )
 settings.load_profile("any machine")
 
-#: Files of few tests that take long: begun last, they would keep one process while others idle.
-_LONG = ("test_examples.py", "test_killed.py", "test_taken_up.py")
-
 _SHARED = Path(os.environ.get("DIGSEG_SHARED", Path(__file__).parents[2] / "shared"))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name not in _LONG)
 
 
 @pytest.fixture(scope="session")
