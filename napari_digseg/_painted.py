@@ -42,7 +42,9 @@ class Painted:
 
     def measure(self) -> Future[Rows]:
         """The table of the labels as they are now; probabilities say nothing of what is painted."""
-        return self._pool.submit(_rows, *self._now())
+        from digseg.run.measures import rows_of
+
+        return self._pool.submit(rows_of, *self._now())
 
     def _now(self) -> tuple[Mask, Raster | Volume | None]:
         """A copy, so that a person can go on painting, and the image that it belongs to."""
@@ -73,24 +75,14 @@ def with_holes(labels: AnyArray, run: Run, metadata: Mapping[str, Any]) -> dict[
     return {**metadata, KEY: {**metadata.get(KEY, {}), "nodata": nodata}}
 
 
-def _rows(mask: Mask, image: Raster | Volume | None) -> Rows:
-    from digseg.io import statistics
-    from digseg.run.measures import measure
-
-    rows = statistics.table(mask, image=image)
-    if isinstance(image, Volume):
-        for row, more in zip(rows, measure(image, mask), strict=True):
-            row.update(more)
-    return rows
-
-
 def _save(mask: Mask, image: Raster | Volume | None, path: Path, kind: str) -> list[str]:
     from digseg import io
     from digseg.io import statistics, vector
+    from digseg.run.measures import rows_of
 
     write: dict[str, Callable[[], list[Path]]] = {
         "labels": lambda: io.write_mask(mask, path, source=image, overwrite=True),
         "vector": lambda: vector.write_polygons(mask, path, overwrite=True),
-        "stats": lambda: statistics.write_csv(_rows(mask, image), path, overwrite=True),
+        "stats": lambda: statistics.write_csv(rows_of(mask, image), path, overwrite=True),
     }
     return [str(file) for file in write[kind]()]

@@ -83,16 +83,9 @@ def finished_rows(job: Job, image: Raster | Volume) -> list[dict[str, Any]]:
     InputError
         As for `finished_mask`.
     """
-    from digseg.io import statistics
+    from digseg.run.measures import rows_of
 
-    mask = finished_mask(job, image)
-    rows: list[dict[str, Any]] = statistics.table(mask, image=image)
-    if isinstance(image, Volume):
-        from digseg.run.measures import measure
-
-        for row, more in zip(rows, measure(image, mask), strict=True):
-            row.update(more)
-    return rows
+    return rows_of(finished_mask(job, image), image)
 
 
 def _read(output: Path) -> tuple[Job, dict[str, Any]]:

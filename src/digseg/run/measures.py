@@ -8,11 +8,25 @@ import numpy as np
 
 from digseg.lazy import box
 from digseg.orientation import canonical
-from digseg.raster import Mask, Volume
+from digseg.raster import Mask, Raster, Volume
+from digseg.types import LazyArray
 
 _SLAB = 16
 #: Canonical axes in array order, as rows name them.
 _EXTENTS = ("extent_head_foot_mm", "extent_front_back_mm", "extent_left_right_mm")
+
+
+def rows_of(
+    mask: Mask, image: Raster | Volume | None, probabilities: LazyArray | None = None
+) -> list[dict[str, Any]]:
+    """The table of `digseg.io.statistics`, with the measures of a volume's labels."""
+    from digseg.io import statistics
+
+    rows: list[dict[str, Any]] = statistics.table(mask, probabilities=probabilities, image=image)
+    if isinstance(image, Volume):
+        for row, more in zip(rows, measure(image, mask), strict=True):
+            row.update(more)
+    return rows
 
 
 def measure(volume: Volume, mask: Mask) -> list[dict[str, Any]]:

@@ -106,17 +106,10 @@ class Result:
 
     def stats(self) -> list[dict[str, Any]]:
         """A row for each prompt: pixels, share, area or volume in real units, mean probability."""
-        from digseg.io import statistics
+        from digseg.run.measures import rows_of
 
         if self._rows is None:
-            self._rows = statistics.table(
-                self.mask, probabilities=self.probability_view, image=self.image
-            )
-            if isinstance(self.image, Volume):
-                from digseg.run.measures import measure
-
-                for row, more in zip(self._rows, measure(self.image, self.mask), strict=True):
-                    row.update(more)
+            self._rows = rows_of(self.mask, self.image, self.probability_view)
         return self._rows
 
     def summary(self) -> dict[str, Any]:
